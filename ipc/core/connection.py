@@ -1,0 +1,252 @@
+"""A protocol as a value: bytes in, messages out; messages in, bytes out. No descriptor, no clock, no thread.
+
+Four roles share it: `host` and `session` over a mailbox, `client` and `server` over the control socket.
+
+Rules:
+- Control messages overtake commands and replies; streams (`bulk`) come last; one lane keeps its order.
+- Command bytes towards a session are credited: what may lie unread in its pipe is half the pipe's capacity, so that a control
+  message always finds room. Replies, streams and credits never need that credit.
+- The first message of each side is its greeting, and comes once. Any message out of its place is a breach.
+- A message of another incarnation is dropped and counted (law 9).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+from procession.ipc.core import frames
+from procession.ipc.core.bounds import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BYTES
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.messages import (
+    Boot,
+    ClientHello,
+    Credit,
+    Message,
+    Ready,
+    Refused,
+    ServerHello,
+    StreamChunk,
+    StreamEnd,
+    StreamOpen,
+    decoder,
+    encode,
+)
+from procession.ipc.core.streams import STREAMS_MAX, StreamReader
+
+Role = Literal["host", "session", "client", "server"]
+
+_INBOUND: Final = {"host": "to_host", "session": "to_session", "client": "to_client", "server": "to_server"}
+#: The greeting that must come first, and only then. A server may refuse instead of greeting.
+_FIRST: Final[dict[str, tuple[type[Message], ...]]] = {
+    "host": (Ready,), "session": (Boot,), "client": (ServerHello, Refused), "server": (ClientHello,),
+}
+_GREETINGS: Final[dict[str, type[Message]]] = {
+    "host": Ready, "session": Boot, "client": ServerHello, "server": ClientHello,
+}
+
+
+class Connection:
+    """One end of one channel."""
+
+    __slots__ = (
+        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_data", "_data_in", "_decode",
+        "_decoder", "_fed", "_first", "_greeting", "_middle", "_role", "_streams", "greeted", "incarnation", "queued_bytes",
+        "stale",
+    )
+
+    def __init__(
+        self, role: Role, *, incarnation: int = 0, credit_bytes: int = 0, message_bytes_max: int = MESSAGE_BYTES_MAX
+    ) -> None:
+        self._role = role
+        self._decode = decoder(_INBOUND[role])
+        self._decoder = frames.FrameDecoder(message_bytes_max)
+        self._first = _FIRST[role]
+        self._greeting = _GREETINGS[role]
+        self.greeted = False
+        self.incarnation = incarnation
+        self.stale = 0
+        """Messages of another incarnation that were dropped."""
+        self.queued_bytes = 0
+        self._control: deque[bytes] = deque()
+        self._data: deque[bytes | Iterator[bytes]] = deque()
+        self._bulk: deque[bytes] = deque()
+        self._middle: Iterator[bytes] | None = None  # the rest of a data message that has begun
+        self._credit_bytes = 0
+        self._credit = 0
+        self._chunk_bytes = READ_BYTES
+        self._fed = 0
+        self._control_in = 0
+        self._data_in = 0  # command bytes already granted back
+        self._streams: dict[tuple[int, int], StreamReader] = {}
+        if credit_bytes:
+            self.set_credit(credit_bytes)
+
+    def set_credit(self, credit_bytes: int) -> None:
+        """Limit what may lie unread of our commands (host), or say how much we granted (session)."""
+        self._credit_bytes = self._credit = credit_bytes
+        if self._role == "host":
+            self._chunk_bytes = min(FRAME_BYTES_MAX, credit_bytes // 2)
+
+    # --- out ------------------------------------------------------------------------------------------------
+    def send(self, message: Message, *, control: bool = False, bulk: bool = False) -> None:
+        """Queue a message. Raises frames.FrameTooLarge, and then nothing was queued."""
+        payload = encode(message)
+        size = len(payload)
+        if control:
+            self._control.append(frames.encode(payload, control=True))
+        elif bulk:
+            self._bulk.append(frames.encode(payload))
+        elif size + frames.HEADER_BYTES <= self._chunk_bytes:
+            self._data.append(frames.encode(payload))
+        else:
+            self._data.append(frames.chunks(payload, self._chunk_bytes - frames.HEADER_BYTES))
+        self.queued_bytes += size + frames.HEADER_BYTES
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether `take` would give something now."""
+        if self._control:
+            return True
+        if self._middle is not None or self._data:
+            return not self._credit_bytes or self._role != "host" or self._credit >= self._chunk_bytes
+        return bool(self._bulk)
+
+    def take(self, max_bytes: int = READ_BYTES) -> bytes:
+        """Return the next bytes to write, about `max_bytes` of them; empty when nothing may be written now.
+
+        What was taken must be written, and before anything taken later.
+        """
+        control, data = self._control, self._data
+        if len(data) == 1 and not control and self._middle is None and not self._bulk:  # one small message: the usual case
+            frame = data[0]
+            if isinstance(frame, bytes) and (self._role != "host" or not self._credit_bytes or len(frame) <= self._credit):
+                data.popleft()
+                self._credit -= len(frame)
+                self.queued_bytes = 0
+                return frame
+        out: list[bytes] = []
+        room = max_bytes
+        while control and room > 0:
+            out.append(control.popleft())
+            room -= len(out[-1])
+        while room > 0 and (frame := self._next_data()) is not None:
+            out.append(frame)
+            room -= len(frame)
+        if self._middle is None and not data:
+            while self._bulk and room > 0:
+                out.append(self._bulk.popleft())
+                room -= len(out[-1])
+        taken = b"".join(out)
+        self.queued_bytes = max(0, self.queued_bytes - len(taken))
+        if not (control or data or self._bulk or self._middle):
+            self.queued_bytes = 0
+        return taken
+
+    def _next_data(self) -> bytes | None:
+        limited = self._role == "host" and self._credit_bytes > 0
+        while True:
+            if self._middle is not None:
+                if limited and self._credit < self._chunk_bytes:
+                    return None
+                frame = next(self._middle, None)
+                if frame is None:
+                    self._middle = None
+                    continue
+            elif self._data:
+                first = self._data[0]
+                if not isinstance(first, bytes):
+                    self._data.popleft()
+                    self._middle = first
+                    continue
+                if limited and len(first) > self._credit:
+                    return None
+                self._data.popleft()
+                frame = first
+            else:
+                return None
+            self._credit -= len(frame)
+            return frame
+
+    # --- in -------------------------------------------------------------------------------------------------
+    def feed(self, data: bytes) -> list[Any]:
+        """Return the messages that `data` completes, the control lane's first. Raises ProtocolBreach, then for ever."""
+        self._fed += len(data)
+        found = self._decoder.feed(data)
+        if self._credit_bytes and self._role == "session":
+            self._count_commands(found)
+        if len(found) == 1:
+            message = self._decode(found[0][1])
+            return [message] if self._accept(message) else []
+        if len(found) > 1 and any(control for control, _ in found):
+            found = [f for f in found if f[0]] + [f for f in found if not f[0]]
+        decode, accept = self._decode, self._accept
+        out = []
+        for _, payload in found:
+            message = decode(payload)
+            if accept(message):
+                out.append(message)
+        return out
+
+    @property
+    def partial_serial(self) -> int | None:
+        """Names the frame that has begun and not ended, None when there is none; for the completion deadline."""
+        return self._decoder.partial_serial if self._decoder.has_partial else None
+
+    def _count_commands(self, found: list[tuple[bool, bytes]]) -> None:
+        """Grant back what has been read of the commands, in halves of the window."""
+        for control, payload in found:
+            if control:
+                self._control_in += len(payload) + frames.HEADER_BYTES
+        unread = self._fed - self._control_in - self._data_in
+        if unread * 2 >= self._credit_bytes:
+            self._data_in += unread
+            self.send(Credit(self.incarnation, unread), control=True)
+
+    def _accept(self, message: Any) -> bool:
+        if not self.greeted:
+            if not isinstance(message, self._first):
+                raise ProtocolBreach(f"{type(message).__name__} before the greeting")
+            self.greeted = True
+            if self._role == "session":
+                self.incarnation = message.inc
+                self.set_credit(message.credit_bytes)
+                self._data_in = self._fed - self._control_in  # the greeting is not a command
+                return True
+        elif isinstance(message, self._greeting):
+            raise ProtocolBreach("a second greeting")
+        if self._role == "host":
+            if message.inc != self.incarnation:
+                self.stale += 1
+                return False
+            return self._accept_from_session(message)
+        return True
+
+    def _accept_from_session(self, message: Any) -> bool:
+        kind = type(message)
+        if kind is Credit:
+            self._credit = min(self._credit + max(0, message.count), self._credit_bytes)
+            return False
+        if kind is StreamChunk:
+            stream = self._streams.get((message.seq, message.stream))
+            if stream is None:
+                raise ProtocolBreach("bytes of a stream that is not open")
+            stream.receive(len(message.data))
+        elif kind is StreamOpen:
+            key = (message.seq, message.stream)
+            if key in self._streams or len(self._streams) >= STREAMS_MAX:
+                raise ProtocolBreach("a stream was opened twice, or one too many")
+            self._streams[key] = StreamReader()
+        elif kind is StreamEnd and self._streams.pop((message.seq, message.stream), None) is None:
+            raise ProtocolBreach("the end of a stream that is not open")
+        return True
+
+    def consumed(self, seq: int, stream: int, count: int) -> int:
+        """Say that bytes of a stream were used up; return how many to grant with a StreamCredit (0: none yet)."""
+        reader = self._streams.get((seq, stream))
+        return reader.consumed(count) if reader is not None else 0
+
+    def __repr__(self) -> str:
+        lanes = f"control={len(self._control)} data={len(self._data)} bulk={len(self._bulk)}"
+        return f"<Connection {self._role} inc={self.incarnation} {'open' if self.greeted else 'new'} {lanes}>"

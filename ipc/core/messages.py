@@ -1,0 +1,336 @@
+"""The typed messages of every channel: mailbox, control socket, zygote socket, keeper status.
+
+Declared types only: msgspec decodes an envelope strictly and leaves a body as raw bytes for its caller. What a session
+may send is one closed union; anything else is a breach. No message carries a free-form field that the host's loop would
+build objects from. `inc` is the incarnation, `seq` the number of a call in that incarnation's mailbox (law 9).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.errors import ErrorData
+from procession.ipc.core.limits import Limits
+
+EMPTY: Final = msgspec.Raw(b"\xc0")
+
+
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of all messages."""
+
+
+class Inline(Message, tag=1):
+    """A payload inside the message."""
+
+    data: bytes
+
+
+class Arena(Message, tag=2):
+    """A payload at a place in the arena of that direction, read with pread only."""
+
+    offset: int
+    length: int
+
+
+Payload = Inline | Arena | None
+
+
+# --- host to session ----------------------------------------------------------------------------------------
+class Boot(Message, tag=1):
+    """First message to a session process: who it is and what it may do."""
+
+    version: int
+    inc: int
+    session: str
+    name: str
+    cwd: str
+    env: dict[str, str]
+    limits: Limits
+    sandbox: str
+    parallel_runs: int
+    credit_bytes: int
+    arena_bytes: int
+    payload_bytes_max: int
+    import_paths: tuple[str, ...]
+
+
+class Call(Message, tag=2):
+    """Do `op`, within `timeout_s` seconds of receipt."""
+
+    inc: int
+    seq: int
+    op: str
+    timeout_s: float | None = None
+    body: msgspec.Raw = EMPTY
+    payload: Payload = None
+
+
+class Cancel(Message, tag=3):
+    """Stop the call `seq`; its one outcome says what became of it. May overtake the call itself."""
+
+    inc: int
+    seq: int
+
+
+class StreamCredit(Message, tag=4):
+    """The reader of a stream of call `seq` has room for `count` more bytes."""
+
+    inc: int
+    seq: int
+    stream: int
+    count: int
+
+
+class Shutdown(Message, tag=5):
+    """End all runs, answer what is open, and exit within `grace_s` seconds."""
+
+    inc: int
+    grace_s: float
+
+
+class ArenaFree(Message, tag=6):
+    """The host has read this region of the session-to-host arena."""
+
+    inc: int
+    offset: int
+    length: int
+
+
+# --- session to host ----------------------------------------------------------------------------------------
+class Ready(Message, tag=20):
+    """The session process has booted."""
+
+    version: int
+    inc: int
+    pid: int
+
+
+class Reply(Message, tag=21):
+    """Call `seq` succeeded. `ops` are the state ops it made, still encoded."""
+
+    inc: int
+    seq: int
+    body: msgspec.Raw = EMPTY
+    payload: Payload = None
+    ops: msgspec.Raw = EMPTY
+
+
+class Failed(Message, tag=22):
+    """Call `seq` did not; the error says why and whether it ran."""
+
+    inc: int
+    seq: int
+    error: ErrorData
+
+
+class Notice(Message, tag=23):
+    """Something to be recorded as an event: a short name and a short text."""
+
+    inc: int
+    kind: str
+    text: str
+
+
+class Credit(Message, tag=24):
+    """The session has read `count` more bytes of commands."""
+
+    inc: int
+    count: int
+
+
+class StreamOpen(Message, tag=25):
+    """A stream of call `seq` begins (1 stdout, 2 stderr, from 3 on the operation's own)."""
+
+    inc: int
+    seq: int
+    stream: int
+    label: str
+
+
+class StreamChunk(Message, tag=26):
+    """Bytes of a stream; `dropped` were lost just before them. Travels both ways."""
+
+    inc: int
+    seq: int
+    stream: int
+    data: bytes
+    dropped: int = 0
+
+
+class StreamEnd(Message, tag=27):
+    """The stream is over; `dropped` bytes were lost at its end."""
+
+    inc: int
+    seq: int
+    stream: int
+    dropped: int = 0
+
+
+# --- control socket: client and server ----------------------------------------------------------------------
+class ClientHello(Message, tag=40):
+    """First message of a client."""
+
+    version: int
+    token: str
+    program: str
+
+
+class ServerHello(Message, tag=41):
+    """The host's answer to a client it accepts."""
+
+    version: int
+    pid: int
+    data_dir: str
+
+
+class Ask(Message, tag=42):
+    """A client's call: an operation of the table, on a session or on the host."""
+
+    seq: int
+    op: str
+    session: str
+    timeout_s: float | None
+    body: msgspec.Raw
+    payload: bytes | None = None
+    want_output: bool = False
+    wait: bool = False
+    call_id: str = ""
+
+
+class Answer(Message, tag=43):
+    """The operation succeeded."""
+
+    seq: int
+    body: msgspec.Raw
+    payload: bytes | None = None
+
+
+class Refused(Message, tag=44):
+    """The operation did not succeed."""
+
+    seq: int
+    error: ErrorData
+
+
+class Push(Message, tag=45):
+    """One item of what call `seq` streams: an encoded OutputChunk or Event."""
+
+    seq: int
+    body: msgspec.Raw
+
+
+class Withdraw(Message, tag=46):
+    """The client cancels its call `seq`."""
+
+    seq: int
+
+
+# --- zygote socket (one packet a message; descriptors travel beside it) -------------------------------------
+class ZygoteHello(Message, tag=60):
+    """The zygote has imported everything and is ready to fork. `modules` counts what it has loaded."""
+
+    version: int
+    pid: int
+    modules: int
+
+
+class ZygoteFailed(Message, tag=61):
+    """The zygote will not serve: a preload failed (`import`) or started threads (`threads`)."""
+
+    phase: str
+    module: str
+    text: str
+
+
+class Fork(Message, tag=62):
+    """Fork a keeper and a session with the eight descriptors that come with this (see agent_proc/zygote.py)."""
+
+    req: int
+
+
+class Forked(Message, tag=63):
+    """The keeper of request `req`; its pidfd comes with this."""
+
+    req: int
+    keeper_pid: int
+
+
+class ForkFailed(Message, tag=64):
+    """The kernel, or the zygote's own check, refused the fork."""
+
+    req: int
+    errno: int
+    text: str
+
+
+class KeeperGone(Message, tag=65):
+    """A keeper has been reaped by the zygote, with its raw wait status; strays it left were ended."""
+
+    keeper_pid: int
+    raw_status: int
+    strays: int
+
+
+# --- keeper status pipe -------------------------------------------------------------------------------------
+class Born(Message, tag=80):
+    """The guarded process exists. start_ticks: its start time in clock ticks since boot (with the pid, its identity)."""
+
+    pid: int
+    start_ticks: int
+    method: str
+
+
+class Ended(Message, tag=81):
+    """The guarded process and its whole domain are over: the keeper's one record.
+
+    cause: exit, asked, host_gone, parent_gone, memory, cpu, processes. method: how the domain was ended.
+    """
+
+    raw_status: int
+    cause: str
+    found: int
+    left: int
+    method: str
+    elapsed_s: float
+    cpu_s: float
+    max_rss_bytes: int
+    peak_memory_bytes: int
+
+
+ToSession = Boot | Call | Cancel | StreamCredit | StreamChunk | StreamEnd | Shutdown | ArenaFree
+ToHost = Ready | Reply | Failed | Notice | Credit | StreamOpen | StreamChunk | StreamEnd | StreamCredit
+ToServer = ClientHello | Ask | Withdraw
+ToClient = ServerHello | Answer | Refused | Push
+FromZygote = ZygoteHello | ZygoteFailed | Forked | ForkFailed | KeeperGone
+ToZygote = Fork
+FromKeeper = Born | Ended
+
+encode: Final = msgspec.msgpack.Encoder().encode
+_DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
+    "to_session": msgspec.msgpack.Decoder(ToSession),
+    "to_host": msgspec.msgpack.Decoder(ToHost),
+    "to_server": msgspec.msgpack.Decoder(ToServer),
+    "to_client": msgspec.msgpack.Decoder(ToClient),
+    "from_zygote": msgspec.msgpack.Decoder(FromZygote),
+    "to_zygote": msgspec.msgpack.Decoder(ToZygote),
+    "from_keeper": msgspec.msgpack.Decoder(FromKeeper),
+}
+
+
+def decoder(direction: str) -> Any:
+    """Return the strict decode function of a direction (`to_session`, `to_host`, `to_server`, ...).
+
+    It raises ProtocolBreach for anything that is not one of that direction's messages.
+    """
+    decode = _DECODERS[direction].decode
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError, ValueError) as problem:
+            raise ProtocolBreach(f"not a {direction} message: {str(problem)[:200]}") from None
+
+    return read

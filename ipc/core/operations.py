@@ -1,0 +1,228 @@
+"""The one table of operations: every verb of a session and of the host, with its types, lane and default timeout.
+
+The faces (sync, async, remote, CLI) are one typed line each over this table, and a test holds them to it. `target` says who
+answers: the session process (through its mailbox) or the host itself. Bodies are msgspec Structs; `payload` is opaque bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from procession.ipc.core.bounds import QUERY_TIMEOUT_S, RUN_TIMEOUT_S, STOP_GRACE_S
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.records import (
+    CallInfo, Event, KillReceipt, OutputChunk, ProcessInfo, RunReport, SessionStatus, Statistics, Transition,
+)
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the request and result bodies."""
+
+
+class Nothing(Body):
+    """No parameters, or no result."""
+
+
+# --- answered by the session process ------------------------------------------------------------------------
+class RunBody(Body):
+    """payload in: the pickled (function, args, kwargs). payload out: the encoded value. lossy: records become data."""
+
+    label: str = ""
+    limits: Limits = Limits()
+    lossy: bool = False
+
+
+class RunDone(Body):
+    report: RunReport
+
+
+class ExecBody(Body):
+    """argv, or one string for `sh -c`. payload in: bytes for standard input."""
+
+    argv: tuple[str, ...]
+    shell: bool = False
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+    limits: Limits = Limits()
+
+
+class ExecDone(Body):
+    """payload out: msgpack array of stdout and stderr bytes (each the last part that fits its ring)."""
+
+    exit_code: int
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
+    report: RunReport = RunReport()
+
+
+class CodeBody(Body):
+    code: str
+    limits: Limits = Limits()
+
+
+class CodeDone(Body):
+    """payload out: an encoded CodeResult."""
+
+    report: RunReport = RunReport()
+
+
+class ProcessBody(Body):
+    process: str
+
+
+class ProcessSignalBody(Body):
+    """how: interrupt (SIGINT to the command), terminate (SIGTERM, grace, SIGKILL to its tree), kill (SIGKILL to its tree)."""
+
+    process: str
+    how: Literal["interrupt", "terminate", "kill"]
+
+
+class ProcessWriteBody(Body):
+    """payload in: bytes for the command's standard input; close: end of input after them."""
+
+    process: str
+    close: bool = False
+
+
+class ProcessList(Body):
+    processes: tuple[ProcessInfo, ...] = ()
+
+
+class ModuleList(Body):
+    modules: tuple[str, ...]
+
+
+# --- answered by the host -----------------------------------------------------------------------------------
+class StartBody(Body):
+    """A child spec. id and name are chosen when empty; project None gives a private folder."""
+
+    project: str | None = None
+    name: str = ""
+    id: str = ""
+    sandbox: str = "off"
+    limits: Limits = Limits()
+    restart: Literal["permanent", "transient", "temporary"] = "transient"
+    exclusive: bool = True
+    import_paths: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    parallel_runs: int = 16
+    existing: bool = False
+    temporary: bool = False
+
+
+class SessionRef(Body):
+    id: str
+    name: str
+    project: str | None = None
+
+
+class ListBody(Body):
+    all: bool = False
+
+
+class SessionList(Body):
+    sessions: tuple[SessionStatus, ...] = ()
+
+
+class StopBody(Body):
+    grace_s: float = STOP_GRACE_S
+
+
+class FollowBody(Body):
+    """since: a number after which to begin (events). follow: go on until cancelled."""
+
+    since: int | None = None
+    follow: bool = False
+    call: int | None = None
+
+
+class EventList(Body):
+    events: tuple[Event, ...] = ()
+
+
+class ChunkList(Body):
+    chunks: tuple[OutputChunk, ...] = ()
+    dropped: int = 0
+
+
+class CallList(Body):
+    calls: tuple[CallInfo, ...] = ()
+
+
+class CancelBody(Body):
+    call: str
+
+
+class CancelDone(Body):
+    """verdict: not_sent, cancelled_in_session, too_late or unknown_call."""
+
+    verdict: str
+
+
+class ReportDone(Body):
+    report: RunReport | None = None
+
+
+class StoryDone(Body):
+    status: SessionStatus
+    story: tuple[Transition, ...] = ()
+    report: RunReport | None = None
+    output_tail: str = ""
+
+
+Target = Literal["session", "host"]
+#: `control` overtakes everything, `query` is answered by the loop at once, `run` is guarded by a worker's deadline.
+Lane = Literal["control", "query", "run", "host"]
+
+
+class Operation(NamedTuple):
+    """One row of the table. timeout_s: the default; None only for what streams until it is cancelled."""
+
+    name: str
+    target: Target
+    params: type[msgspec.Struct]
+    result: type[msgspec.Struct]
+    lane: Lane
+    timeout_s: float | None
+    streams: bool = False
+
+
+_QUICK: Final = QUERY_TIMEOUT_S
+_LONG: Final = RUN_TIMEOUT_S
+
+_ROWS: Final = (
+    Operation("ping", "session", Nothing, Nothing, "control", _QUICK),
+    Operation("echo", "session", Nothing, Nothing, "query", _QUICK),
+    Operation("modules", "session", Nothing, ModuleList, "query", _QUICK),
+    Operation("run", "session", RunBody, RunDone, "run", _LONG, True),
+    Operation("exec", "session", ExecBody, ExecDone, "run", _LONG, True),
+    Operation("run_code", "session", CodeBody, CodeDone, "run", _LONG, True),
+    Operation("start", "session", ExecBody, ProcessInfo, "query", _QUICK, True),
+    Operation("interrupt", "session", Nothing, Nothing, "control", _QUICK),
+    Operation("processes", "session", Nothing, ProcessList, "query", _QUICK),
+    Operation("process_wait", "session", ProcessBody, ProcessInfo, "run", _LONG),
+    Operation("process_signal", "session", ProcessSignalBody, ProcessInfo, "query", _QUICK),
+    Operation("process_write", "session", ProcessWriteBody, Nothing, "query", _QUICK),
+    Operation("start_session", "host", StartBody, SessionRef, "host", _LONG),
+    Operation("find_session", "host", Nothing, SessionRef, "host", _QUICK),
+    Operation("list_sessions", "host", ListBody, SessionList, "host", _QUICK),
+    Operation("resume_session", "host", Nothing, SessionRef, "host", _LONG),
+    Operation("remove_session", "host", Nothing, Nothing, "host", _LONG),
+    Operation("stop_session", "host", StopBody, KillReceipt, "host", _LONG),
+    Operation("kill_session", "host", Nothing, KillReceipt, "host", _LONG),
+    Operation("restart_session", "host", Nothing, SessionRef, "host", _LONG),
+    Operation("status", "host", Nothing, SessionStatus, "host", _QUICK),
+    Operation("story", "host", Nothing, StoryDone, "host", _QUICK),
+    Operation("last_report", "host", Nothing, ReportDone, "host", _QUICK),
+    Operation("calls", "host", Nothing, CallList, "host", _QUICK),
+    Operation("cancel", "host", CancelBody, CancelDone, "host", _QUICK),
+    Operation("logs", "host", FollowBody, ChunkList, "host", _QUICK, True),
+    Operation("events", "host", FollowBody, EventList, "host", _QUICK, True),
+    Operation("statistics", "host", Nothing, Statistics, "host", _QUICK),
+    Operation("shutdown", "host", StopBody, Nothing, "host", _LONG),
+)
+
+#: name -> operation
+OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}

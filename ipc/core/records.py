@@ -1,0 +1,222 @@
+"""The typed records that calls answer with: what happened, to whom, how it ended, what was left.
+
+Plain frozen data, decoded from declared types; nothing here does anything. Times are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+EndKind = Literal["exit", "signal", "deadline", "memory", "cpu", "output", "disk", "processes", "cancelled", "unknown"]
+StreamName = Literal["stdout", "stderr"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the records: immutable, comparable, and turned into plain data by `asdict()`."""
+
+    def asdict(self) -> dict[str, Any]:
+        """Return this record as plain dicts, lists and scalars (ready for JSON but for bytes)."""
+        return msgspec.to_builtins(self, builtin_types=(bytes,))  # type: ignore[no-any-return]
+
+
+class KillReceipt(Record):
+    """What ending a process tree did.
+
+    found: processes of the tree that were alive when its end began, its main process not counted.
+    left: processes that could not be proved gone (0 unless something is badly wrong).
+    method: how the domain was ended (`none` when it was already empty, `scoped`, `sweep`, ...).
+    """
+
+    found: int = 0
+    left: int = 0
+    method: str = "none"
+    escalated: bool = False
+    keeper_lost: bool = False
+    elapsed_s: float = 0.0
+
+
+class RunReport(Record):
+    """How one run, or one incarnation of a session, ended."""
+
+    tool: str = ""
+    pid: int = 0
+    elapsed_s: float = 0.0
+    ended: EndKind = "unknown"
+    exit_code: int | None = None
+    signal: str | None = None
+    peak_memory_bytes: int = 0
+    cpu_s: float = 0.0
+    stderr_tail: str = ""
+    stack: str = ""
+    receipt: KillReceipt = KillReceipt()
+    limits_hit: tuple[str, ...] = ()
+    restored_to: int | None = None
+    applied: bool | None = None
+
+    @property
+    def processes_found(self) -> int:
+        return self.receipt.found
+
+    @property
+    def processes_left(self) -> int:
+        return self.receipt.left
+
+    def how(self) -> str:
+        """Say in words how it ended: `exit code 3`, `SIGSEGV`, `deadline`, ..."""
+        if self.ended == "exit":
+            return f"exit code {self.exit_code}"
+        if self.ended == "signal":
+            return self.signal or "a signal"
+        return {"memory": "out of memory", "unknown": "unknown (keeper lost)"}.get(self.ended, self.ended)
+
+
+class CommandResult(Record):
+    """What a command printed and how it exited; `exit_code` is -N for a death by signal N, as in `subprocess`."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
+    elapsed_s: float = 0.0
+    report: RunReport = RunReport()
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0
+
+    @property
+    def text(self) -> str:
+        """The standard output as text; bytes that are not UTF-8 show as U+FFFD."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+class CodeResult(Record):
+    """What a cell of the session's interpreter did.
+
+    value: repr of the last expression, None when there was none or it was None. error: traceback text when it raised.
+    fresh: the interpreter was (re)started for this cell, so earlier names are gone.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
+    value: str | None = None
+    error: str | None = None
+    error_type: str | None = None
+    fresh: bool = False
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
+    elapsed_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+class ProcessInfo(Record):
+    """One long-lived command of a session."""
+
+    id: str
+    argv: tuple[str, ...]
+    pid: int
+    running: bool
+    started_s_ago: float
+    exit_code: int | None = None
+    report: RunReport | None = None
+
+
+class OutputChunk(Record):
+    """A piece of output. call: the number of the call that printed it; dropped: bytes lost just before it."""
+
+    stream: StreamName
+    data: bytes
+    call: int = 0
+    dropped: int = 0
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
+class Transition(Record):
+    """One step of a session's story: when (seconds, monotonic), what happened, from which phase to which."""
+
+    at: float
+    event: str
+    before: str
+    after: str
+    detail: str = ""
+
+
+class SessionStatus(Record):
+    """A session at this moment.
+
+    phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid: of the session process, 0 when there is
+    none. restarts: starts after a crash, in all. reason: why it failed or is down.
+    """
+
+    id: str
+    name: str
+    phase: str
+    pid: int = 0
+    keeper_pid: int = 0
+    incarnation: int = 0
+    restarts: int = 0
+    calls: int = 0
+    queued: int = 0
+    uptime_s: float = 0.0
+    created_at: float = 0.0
+    project: str | None = None
+    restart: str = "transient"
+    sandbox: str = "off"
+    reason: str = ""
+    health: str = ""
+
+
+class CallInfo(Record):
+    """One call of a session, running or recently over."""
+
+    id: str
+    seq: int
+    op: str
+    state: str
+    incarnation: int
+    age_s: float
+    timeout_s: float | None = None
+    outcome: str = ""
+
+
+class Event(Record):
+    """One numbered event of the host; `dropped` counts events this subscriber lost just before it."""
+
+    number: int
+    at: float
+    type: str
+    session: str | None = None
+    incarnation: int = 0
+    data: dict[str, str | int | float | bool | None] = {}
+    dropped: int = 0
+
+
+class Statistics(Record):
+    """Counters of a host since it started; `lag_ms_max` is the worst delay of its loop seen so far."""
+
+    pid: int
+    uptime_s: float
+    sessions: int = 0
+    running: int = 0
+    calls: int = 0
+    failed: int = 0
+    late: int = 0
+    restarts: int = 0
+    starts: int = 0
+    breaches: int = 0
+    events: int = 0
+    events_dropped: int = 0
+    lag_ms_max: float = 0.0
+    lag_warnings: int = 0
+    lag_culprit: str = ""
+    rss_bytes: int = 0
