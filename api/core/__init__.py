@@ -1,1 +1,1 @@
-"""."""
+"""The pure part of api: argument validation and views."""

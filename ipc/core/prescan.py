@@ -33,7 +33,8 @@ def _fixed_sizes() -> bytes:
     return bytes(size)
 
 
-_FIXED = _fixed_sizes()
+FIXED_SIZE = _fixed_sizes()
+"""`FIXED_SIZE[data[0]] == len(data)`: the bytes are one scalar, whole, and need no walk."""
 
 _IS_TEXT = bytes(0xA0 <= code <= 0xBF or 0xD9 <= code <= 0xDB for code in range(256))
 _LENGTH_WIDTH = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
@@ -42,7 +43,7 @@ _LENGTH_WIDTH = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 
 
 def prescan(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BODY_NODES_MAX) -> int:
     """Return how many values `data` holds, map keys and the value itself included. Raises ProtocolBreach."""
-    if data and _FIXED[data[0]] == len(data) and nodes_max:
+    if data and FIXED_SIZE[data[0]] == len(data) and nodes_max:
         return 1  # one small scalar, what most replies are
     return measure(data, depth_max=depth_max, nodes_max=nodes_max)[0]
 
@@ -70,7 +71,7 @@ def measure(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BO
             if in_map and not left & 1 and not _IS_TEXT[code]:
                 raise ProtocolBreach("a map key is no text")
             left -= 1
-            size = _FIXED[code]
+            size = FIXED_SIZE[code]
             if size:
                 at += size
                 continue

@@ -1,0 +1,321 @@
+"""Values of a program -> bytes: plain data as it is, the rest of the closed table as tags, anything else refused by path.
+
+It is *not* a serialiser of classes: a record (dataclass, Enum, model) goes as its data, and only when the caller said with
+a declared type that it will make the record again.
+
+Rules: an object is taken for what its exact type is, never for what it says it is, and types are compared by identity
+(a metaclass may define hashing); containers are read with the methods of their base class; every value is counted before
+it is copied, so neither a cycle nor a shared list of lists costs more than the bounds. Only with `lossy` does code of the
+program run (a model's `model_dump`, a foreign time zone's `utcoffset`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from procession.ipc.core import value_tags as tags
+from procession.ipc.core.bounds import (
+    BODY_DEPTH_MAX,
+    BODY_NODES_MAX,
+    PAYLOAD_BYTES_MAX,
+    RESULT_OBJECT_BYTES_MAX,
+)
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.prescan import measure
+from procession.ipc.core.value_hints import class_attribute, describe, mro, record_kind, type_name
+
+_KEY_CHARS_MAX: Final = 40
+_NODE_OBJECT_BYTES_MAX: Final = 320
+"""No value is estimated higher, its share of its container included; so below this many the estimate cannot be over."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+_SCALARS: Final = frozenset(map(id, (type(None), bool, int, float, str)))
+_LEAVES: Final = _SCALARS | {id(bytes)}
+_INT, _STR, _BYTES, _FLOAT = id(int), id(str), id(bytes), id(float)
+_SIZED: Final = frozenset((_STR, _BYTES))
+_ONLY_STR: Final = {_STR}
+
+
+class UnsupportedValue(TypeError):
+    """A value that does not cross processes; nothing was encoded. str() names where it is and what to do instead."""
+
+    def __init__(self, path: str, type_name: str, what: str, hint: str) -> None:
+        super().__init__(f"{path} is {what}: {hint}")
+        self.path = path
+        self.type_name = type_name
+        self.what = what
+        self.hint = hint
+
+
+class _Refused(Exception):
+    """Carries the refusal outwards; each container adds the step that leads into it."""
+
+    def __init__(self, type_name: str, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.type_name = type_name
+        self.what = what
+        self.hint = hint
+        self.steps: list[str] = []
+
+
+def encode_value(
+    obj: object,
+    *,
+    path: str = "result",
+    lossy: bool = False,
+    nodes_max: int = BODY_NODES_MAX,
+    depth_max: int = BODY_DEPTH_MAX,
+    bytes_max: int = PAYLOAD_BYTES_MAX,
+) -> bytes:
+    """Return `obj` as bytes that `decode_value` with the same bounds gives back equal and of the same type.
+
+    With `lossy`, records and subclasses of plain types go as their data. Raises UnsupportedValue, whose path starts with
+    `path`; never anything else, whatever the object does.
+    """
+    try:
+        try:
+            if id(type(obj)) in _LEAVES:
+                data = _encode(obj)
+            else:
+                data = _encode(_Packer(lossy, nodes_max, depth_max, bytes_max).pack_all(obj))
+        except (OverflowError, UnicodeError):
+            # Somewhere is an int over 64 bits or a text with lone surrogates: rare, so only now each one is looked at.
+            data = _encode(_Packer(lossy, nodes_max, depth_max, bytes_max, careful=True).pack_all(obj))
+    except _Refused as refused:
+        where = path + "".join(reversed(refused.steps))
+        raise UnsupportedValue(where, refused.type_name, refused.what, refused.hint) from None
+    except Exception as error:  # a dict changed by another thread, no stack left: the object's doing, and it must be told
+        name = type_name(type(obj))
+        hint = f"reading it failed with {type_name(type(error))}"
+        raise UnsupportedValue(path, name, f"a {name} that cannot be read", hint) from None
+    if len(data) > bytes_max:
+        raise UnsupportedValue(path, type_name(type(obj)), f"{len(data)} bytes long", f"the limit is {bytes_max} bytes")
+    if nodes_max * _NODE_OBJECT_BYTES_MAX > RESULT_OBJECT_BYTES_MAX < len(data) * _NODE_OBJECT_BYTES_MAX:
+        _check_memory(obj, data, path, nodes_max, depth_max)
+    return data
+
+
+def _check_memory(obj: object, data: bytes, path: str, nodes_max: int, depth_max: int) -> None:
+    """Refuse here what the other side would have to refuse."""
+    try:
+        object_bytes = measure(data, nodes_max=nodes_max, depth_max=wire_depth(depth_max))[1]
+    except ProtocolBreach as breach:
+        raise AssertionError(f"an encoded value breaks its own bounds: {breach.reason}") from None
+    if object_bytes > RESULT_OBJECT_BYTES_MAX:
+        what = f"about {object_bytes >> 20} MiB of objects"
+        raise UnsupportedValue(path, type_name(type(obj)), what, f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB")
+
+
+def wire_depth(depth_max: int) -> int:
+    """Return how deep msgpack may nest when values nest `depth_max` deep: a tag is one map more, and a leaf may be tagged."""
+    return 2 * depth_max + 2
+
+
+class _Packer:
+    """One walk over one value, with what it may still spend."""
+
+    __slots__ = ("bytes_left", "bytes_max", "careful", "depth_max", "lossy", "nodes_left", "nodes_max", "path")
+
+    def __init__(self, lossy: bool, nodes_max: int, depth_max: int, bytes_max: int, *, careful: bool = False) -> None:
+        self.lossy = lossy
+        self.nodes_max = nodes_max
+        self.nodes_left = nodes_max
+        self.depth_max = depth_max
+        self.bytes_max = bytes_max
+        self.bytes_left = bytes_max
+        self.careful = careful  # look at every int and text
+        self.path: list[object] = []  # the containers around the value at hand
+
+    def pack_all(self, obj: object) -> object:
+        self.spend_nodes(obj, 1)
+        packed = self.pack(obj)
+        self.spend_bytes(obj, 0)
+        return packed
+
+    def pack(self, obj: object) -> object:
+        kind = id(type(obj))
+        if kind in _SCALARS:
+            if self.careful:
+                return self._pack_scalar(obj, kind)
+            if kind == _STR:
+                self.bytes_left -= len(obj)  # type: ignore[arg-type]
+            return obj
+        if kind == _BYTES:
+            self.bytes_left -= len(obj)  # type: ignore[arg-type]
+            return obj
+        packer = _packers().get(kind)
+        if packer is not None:
+            return packer(self, obj)
+        if self.lossy:
+            return self._pack_lossy(obj)
+        raise _Refused(*describe(obj))
+
+    # -- what is spent -------------------------------------------------------------------------------------------
+
+    def spend_nodes(self, obj: object, count: int) -> None:
+        self.nodes_left -= count
+        if self.nodes_left < 0:
+            raise _Refused(type_name(type(obj)), "more than it may hold", f"the limit is {self.nodes_max} values in all")
+
+    def spend_bytes(self, obj: object, count: int) -> None:
+        """Account for bytes before they are copied; what is only referred to may be accounted for later."""
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            raise _Refused(type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all")
+
+    def enter(self, obj: object) -> None:
+        self.path.append(obj)
+        if len(self.path) > self.depth_max:
+            name = type_name(type(obj))
+            if len(set(map(id, self.path))) < len(self.path):
+                raise _Refused(name, "part of a cycle", "return data that does not contain itself")
+            raise _Refused(name, "nested too deep", f"the limit is {self.depth_max} levels")
+
+    def tag(self, tag: str, payload: object, inner: int = 0) -> dict[str, object]:
+        """Return a tagged value; `inner` counts the values of a payload that was not packed by `items`."""
+        self.spend_nodes(payload, 2 + inner)
+        return {tag: payload}
+
+    # -- scalars -------------------------------------------------------------------------------------------------
+
+    def _pack_scalar(self, obj: Any, kind: int) -> object:
+        if kind == _INT and not -(1 << 63) <= obj < 1 << 64:
+            size = obj.bit_length() // 8 + 1
+            if size > tags.INTEGER_BYTES_MAX:
+                raise _Refused("int", f"an int of {size} bytes", f"the limit is {tags.INTEGER_BYTES_MAX} bytes")
+            self.spend_bytes(obj, size)
+            return self.tag(tags.INTEGER, obj.to_bytes(size, "big", signed=True))
+        if kind == _STR:
+            self.spend_bytes(obj, len(obj))
+            if not encodable(obj):
+                return self.tag(tags.TEXT, obj.encode("utf-8", "surrogatepass"))
+        return obj
+
+    # -- containers ----------------------------------------------------------------------------------------------
+
+    def items(self, owner: object, items: list[Any], step: Callable[[int], str]) -> list[object]:
+        """Pack the items of `owner`, of which `items` is a copy."""
+        self.spend_nodes(owner, len(items))
+        self.enter(owner)
+        kinds = set(map(id, map(type, items)))
+        if not self.careful and kinds <= _LEAVES:
+            if kinds <= _SIZED:
+                self.bytes_left -= sum(map(len, items))
+            elif not kinds.isdisjoint(_SIZED):
+                self.bytes_left -= sum(len(item) for item in items if id(type(item)) in _SIZED)
+            self.path.pop()
+            return items
+        packed: list[object] = []
+        try:
+            for item in items:
+                packed.append(self.pack(item))
+        except _Refused as refused:
+            refused.steps.append(step(len(packed)))
+            raise
+        self.path.pop()
+        return packed
+
+    def pairs(self, owner: object, pairs: list[tuple[Any, Any]], tag: str = tags.PAIRS) -> dict[str, object]:
+        """Pack a mapping whose keys are not all text, or whose one key looks like a tag."""
+        flat = [part for pair in pairs for part in pair]
+        return self.tag(tag, self.items(owner, flat, lambda at: key_step(flat[at & ~1]) if at & 1 else "{key}"))
+
+    def mapping(self, owner: object, entries: dict[Any, Any]) -> dict[str, object]:
+        """Pack a dict whose keys are all exact str; `entries` is a copy."""
+        if len(entries) == 1 and tags.looks_tagged(next(iter(entries))):
+            return self.pairs(owner, list(entries.items()))
+        if self.careful and not all(map(encodable, entries)):
+            return self.pairs(owner, list(entries.items()))
+        self.spend_nodes(owner, 2 * len(entries))
+        self.enter(owner)
+        self.bytes_left -= sum(map(len, entries))
+        kinds = set(map(id, map(type, entries.values())))
+        if not self.careful and kinds <= _LEAVES:
+            if not kinds.isdisjoint(_SIZED):
+                self.bytes_left -= sum(len(item) for item in entries.values() if id(type(item)) in _SIZED)
+            self.path.pop()
+            return entries
+        packed: dict[str, object] = {}
+        key = ""
+        try:
+            for key, value in entries.items():
+                packed[key] = self.pack(value)
+        except _Refused as refused:
+            refused.steps.append(key_step(key))
+            raise
+        self.path.pop()
+        return packed
+
+    # -- records, as data ----------------------------------------------------------------------------------------
+
+    def _pack_lossy(self, obj: Any) -> object:
+        """Pack a record or a subclass of a plain type as its data. Each turn goes one deeper, so it ends."""
+        kind = type(obj)
+        record = record_kind(kind)
+        self.enter(obj)
+        if record:
+            packed = self._pack_record(obj, kind, record)
+        else:
+            for base, plain in _PLAIN_OF:
+                if any(one is base for one in mro(kind)):
+                    packed = self.pack(plain(obj))
+                    break
+            else:
+                raise _Refused(*describe(obj))
+        self.path.pop()
+        return packed
+
+    def _pack_record(self, obj: Any, kind: Any, record: str) -> object:
+        read = object.__getattribute__
+        try:
+            if record == "an Enum member":
+                data: object = read(obj, "_value_")
+            elif record == "a named tuple":
+                data = tuple.__getitem__(obj, slice(None))
+            elif record == "a pydantic model":
+                dump: Any = class_attribute(kind, "model_dump")
+                data = dump(obj, mode="python")
+            elif record == "a msgspec Struct":
+                data = _struct_data(obj, kind)
+            elif record == "a dataclass":
+                fields: Any = class_attribute(kind, "__dataclass_fields__")
+                names = [name for name, field in fields.items() if field._field_type.name == "_FIELD"]
+                data = {name: read(obj, name) for name in names}
+            else:
+                attributes: Any = class_attribute(kind, "__attrs_attrs__")
+                data = {attribute.name: read(obj, attribute.name) for attribute in attributes}
+        except Exception as error:
+            hint = f"reading it failed with {type_name(type(error))}"
+            raise _Refused(type_name(kind), f"{record} {type_name(kind)}", hint) from None
+        return self.pack(data)
+
+
+def _struct_data(obj: Any, kind: Any) -> object:
+    """Return a Struct as msgspec would write it, so that its declared type reads it: renamed, tagged, array-like."""
+    read = object.__getattribute__
+    config = kind.__struct_config__
+    values = [read(obj, name) for name in kind.__struct_fields__]
+    if config.array_like:
+        return values if config.tag is None else [config.tag, *values]
+    data: dict[str, object] = {} if config.tag is None else {config.tag_field: config.tag}
+    data.update(zip(kind.__struct_encode_fields__, values, strict=True))
+    return data
+
+
+_PLAIN_OF: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+    (dict, lambda obj: _PlainDict(list(dict.items(obj)))),
+    (list, list.copy),
+    (tuple, lambda obj: tuple.__getitem__(obj, slice(None))),
+    (set, lambda obj: _PlainSet(list(set.__iter__(obj)))),
+    (frozenset, lambda obj: _PlainSet(list(frozenset.__iter__(obj)))),
+    (str, str.__str__),
+    (bytes, lambda obj: bytes.__getitem__(obj, slice(None))),
+    (bytearray, lambda obj: bytearray.__getitem__(obj, slice(None))),
+    (int, int.__int__),
+    (float, float.__float__),
+)
