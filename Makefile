@@ -4,12 +4,13 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help demo test check static bench soak format lint types laws guarantees coverage clean
+.PHONY: help demo test check static bench soak format lint types pyright laws guarantees coverage clean
 
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# -qq: errors only; what pip has to warn about is the machine's, not the reader's.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest $(if $(CI),-p no:cacheprovider)
 # One process: the tests of deadlines and deaths measure this machine, and beside each other they measure each other.
 JOBS ?= 0
@@ -57,6 +58,9 @@ lint: $(VENV)/.stamp-dev ## ruff
 types: $(VENV)/.stamp-dev ## mypy --strict, of the package and of the tests
 	$(BIN)/mypy -p procession
 	$(BIN)/mypy tests
+
+pyright: $(VENV)/.stamp-dev ## pyright --strict, of the public faces alone; it brings its own node
+	$(BIN)/pyright
 
 laws: $(VENV)/.stamp-dev ## the laws alone: imports, no loading, public names, guarantees, habits, what is shipped
 	$(PYTEST) -q tests/laws $(ARGS)

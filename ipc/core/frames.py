@@ -93,7 +93,7 @@ def _chunks(payload: bytes, chunk_bytes: int) -> Iterator[bytes]:
 
 
 class _Pile:
-    """Pieces of one message, joined once at the end; in two levels, so that tiny pieces cost neither time nor memory."""
+    """Pieces of one message, joined at the end; in two levels, so that tiny ones cost neither time nor memory."""
 
     __slots__ = ("_joined", "_parts", "size_bytes")
 
@@ -144,7 +144,7 @@ class FrameDecoder:
         self._control = _Pile()
         self._breach: str | None = None
         self.partial_serial = 0
-        """Changes whenever another frame becomes the incomplete one, so that a shell can time each from its first byte."""
+        """Changes whenever another frame becomes the incomplete one: a shell times each from its first byte."""
 
     @property
     def pending_bytes(self) -> int:
@@ -193,7 +193,7 @@ class FrameDecoder:
         return out
 
     def _continue(self, data: bytes, out: list[tuple[bool, bytes]]) -> int:
-        """Add to the frame that an earlier read began; return where the next one starts, or 0 when there is none yet."""
+        """Add to the frame that an earlier read began; return where the next one starts, or 0 when it is not whole."""
         took = min(self._left, len(data))
         self._pile(self._header).add(data[:took])
         self._left -= took

@@ -1,10 +1,10 @@
 """A walk over msgpack that builds nothing: it says whether bytes are safe to decode before any object is made of them.
 
-1 MiB of empty maps becomes 70 MiB of objects, and a million nested arrays exhaust a decoder's stack; both are known here
-at the price of one pass. It is *not* a decoder: text is not checked to be UTF-8, that is left to the one that builds it.
+1 MiB of empty maps becomes 70 MiB of objects, and a million nested arrays exhaust a decoder's stack; both are known
+here at the price of one pass. It is *not* a decoder: whether text is UTF-8 is left to the one that builds it.
 
-Rules: work is bounded by `nodes_max` and by the length of the input, whatever the bytes say; what is not plain data (ext
-types, map keys that are no text, the unused code) is a breach; so are bytes after the value.
+Rules: work is bounded by `nodes_max` and by the length of the input, whatever the bytes say; what is not plain data
+(ext types, map keys that are no text, the unused code) is a breach; so are bytes after the value.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from procession.ipc.core.breach import ProtocolBreach
 _CHILD_BYTES = 40
 _ARRAY_BYTES, _SLOT_BYTES = 72, 8
 _MAP_EMPTY_BYTES, _MAP_BYTES, _ENTRY_BYTES = 80, 160, 32
-_WIDE_CHAR_BYTES = 4
+WIDE_CHAR_BYTES = 4
 """One astral character makes a whole text take four bytes a character."""
 
 
 def _fixed_sizes() -> bytes:
     """Return, for each first byte, the whole size of its value when that is fixed and it holds no other; else 0."""
     size = bytearray(256)
-    for code in (*range(0x00, 0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3):
+    for code in (*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3):
         size[code] = 1
     for code in range(0xA0, 0xC0):
         size[code] = 1 + (code & 0x1F)
@@ -49,7 +49,7 @@ def prescan(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BO
 
 
 def measure(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BODY_NODES_MAX) -> tuple[int, int]:
-    """Return (values, bytes): as `prescan`, and about how much memory the decoded objects take beyond the input's length.
+    """Return (values, bytes): as `prescan`, and about the memory the decoded objects take beyond the input's length.
 
     A container holds its children at one depth more; a bare scalar has depth 0. Raises ProtocolBreach.
     """
@@ -87,7 +87,7 @@ def measure(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BO
                 at += 1 + width
                 if code < 0xDC:  # text and bytes
                     if code >= 0xD9 and not data[at : at + count].isascii():
-                        object_bytes += count * _WIDE_CHAR_BYTES
+                        object_bytes += count * WIDE_CHAR_BYTES
                     at += count
                     continue
                 is_map = code >= 0xDE

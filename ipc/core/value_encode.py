@@ -1,12 +1,12 @@
-"""Values of a program -> bytes: plain data as it is, the rest of the closed table as tags, anything else refused by path.
+"""Values of a program -> bytes: plain data as it is, the rest of the closed table as tags, anything else refused.
 
-It is *not* a serialiser of classes: a record (dataclass, Enum, model) goes as its data, and only when the caller said with
-a declared type that it will make the record again.
+It is *not* a serialiser of classes: a record (dataclass, Enum, model) goes as its data, and only when the caller said
+with a declared type that it will make the record again.
 
 Rules: an object is taken for what its exact type is, never for what it says it is, and types are compared by identity
-(a metaclass may define hashing); containers are read with the methods of their base class; every value is counted before
-it is copied, so neither a cycle nor a shared list of lists costs more than the bounds. Only with `lossy` does code of the
-program run (a model's `model_dump`, a foreign time zone's `utcoffset`).
+(a metaclass may define hashing); containers are read with the methods of their base class; every value is counted
+before it is copied, so neither a cycle nor a shared list of lists costs more than the bounds. Only with `lossy` does
+code of the program run (a model's `model_dump`, a foreign time zone's `utcoffset`).
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from procession.ipc.core.bounds import (
     PAYLOAD_BYTES_MAX,
     RESULT_OBJECT_BYTES_MAX,
 )
-from procession.ipc.core.breach import ProtocolBreach
-from procession.ipc.core.prescan import measure
-from procession.ipc.core.value_hints import class_attribute, describe, mro, record_kind, type_name
+from procession.ipc.core.prescan import WIDE_CHAR_BYTES, measure
+from procession.ipc.core.value_hints import PLAIN, class_attribute, describe, mro, record_kind, type_name
 
 _KEY_CHARS_MAX: Final = 40
+_PATH_CHARS_MAX: Final = 200
+_RECORD_TURNS_MAX: Final = 8
+"""An Enum of models of Enums is two turns; a `model_dump` that gives a model back has no end."""
 _NODE_OBJECT_BYTES_MAX: Final = 320
-"""No value is estimated higher, its share of its container included; so below this many the estimate cannot be over."""
+"""No value is estimated higher, its share of its container included: often saves a scan."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -52,7 +54,7 @@ class UnsupportedValue(TypeError):
         self.hint = hint
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Carries the refusal outwards; each container adds the step that leads into it."""
 
     def __init__(self, type_name: str, what: str, hint: str) -> None:
@@ -77,49 +79,61 @@ def encode_value(
     With `lossy`, records and subclasses of plain types go as their data. Raises UnsupportedValue, whose path starts with
     `path`; never anything else, whatever the object does.
     """
+    kind = id(type(obj))
+    nodes = 1
     try:
         try:
-            if id(type(obj)) in _LEAVES:
+            if kind in _LEAVES and (kind not in _SIZED or len(obj) <= bytes_max):  # type: ignore[arg-type]
                 data = _encode(obj)
             else:
-                data = _encode(_Packer(lossy, nodes_max, depth_max, bytes_max).pack_all(obj))
+                packer = Packer(lossy, nodes_max, depth_max, bytes_max)
+                data = _encode(packer.pack_all(obj))
+                nodes = nodes_max - packer.nodes_left
         except (OverflowError, UnicodeError):
             # Somewhere is an int over 64 bits or a text with lone surrogates: rare, so only now each one is looked at.
-            data = _encode(_Packer(lossy, nodes_max, depth_max, bytes_max, careful=True).pack_all(obj))
-    except _Refused as refused:
-        where = path + "".join(reversed(refused.steps))
-        raise UnsupportedValue(where, refused.type_name, refused.what, refused.hint) from None
-    except Exception as error:  # a dict changed by another thread, no stack left: the object's doing, and it must be told
+            packer = Packer(lossy, nodes_max, depth_max, bytes_max, careful=True)
+            data = _encode(packer.pack_all(obj))
+            nodes = nodes_max - packer.nodes_left
+    except Refused as refused:
+        where = "".join(reversed(refused.steps))
+        if len(where) > _PATH_CHARS_MAX:
+            where = f"{where[: _PATH_CHARS_MAX // 2]}...{where[-_PATH_CHARS_MAX // 4 :]}"
+        raise UnsupportedValue(path + where, refused.type_name, refused.what, refused.hint) from None
+    except Exception as error:  # noqa: BLE001 - a dict changed by another thread, no stack left: not our doing
         name = type_name(type(obj))
         hint = f"reading it failed with {type_name(type(error))}"
         raise UnsupportedValue(path, name, f"a {name} that cannot be read", hint) from None
     if len(data) > bytes_max:
         raise UnsupportedValue(path, type_name(type(obj)), f"{len(data)} bytes long", f"the limit is {bytes_max} bytes")
-    if nodes_max * _NODE_OBJECT_BYTES_MAX > RESULT_OBJECT_BYTES_MAX < len(data) * _NODE_OBJECT_BYTES_MAX:
+    if nodes * _NODE_OBJECT_BYTES_MAX + len(data) * WIDE_CHAR_BYTES > RESULT_OBJECT_BYTES_MAX:
         _check_memory(obj, data, path, nodes_max, depth_max)
     return data
 
 
 def _check_memory(obj: object, data: bytes, path: str, nodes_max: int, depth_max: int) -> None:
     """Refuse here what the other side would have to refuse."""
-    try:
-        object_bytes = measure(data, nodes_max=nodes_max, depth_max=wire_depth(depth_max))[1]
-    except ProtocolBreach as breach:
-        raise AssertionError(f"an encoded value breaks its own bounds: {breach.reason}") from None
+    object_bytes = measure(data, nodes_max=nodes_max, depth_max=tags.wire_depth(depth_max))[1]
     if object_bytes > RESULT_OBJECT_BYTES_MAX:
         what = f"about {object_bytes >> 20} MiB of objects"
-        raise UnsupportedValue(path, type_name(type(obj)), what, f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB")
+        hint = f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB; return it as bytes, or write it to a file"
+        raise UnsupportedValue(path, type_name(type(obj)), what, hint)
 
 
-def wire_depth(depth_max: int) -> int:
-    """Return how deep msgpack may nest when values nest `depth_max` deep: a tag is one map more, and a leaf may be tagged."""
-    return 2 * depth_max + 2
-
-
-class _Packer:
+class Packer:
     """One walk over one value, with what it may still spend."""
 
-    __slots__ = ("bytes_left", "bytes_max", "careful", "depth_max", "lossy", "nodes_left", "nodes_max", "path")
+    __slots__ = (
+        "bytes_left",
+        "bytes_max",
+        "careful",
+        "depth_max",
+        "lossy",
+        "nodes_left",
+        "nodes_max",
+        "packers",
+        "path",
+        "records",
+    )
 
     def __init__(self, lossy: bool, nodes_max: int, depth_max: int, bytes_max: int, *, careful: bool = False) -> None:
         self.lossy = lossy
@@ -128,8 +142,10 @@ class _Packer:
         self.depth_max = depth_max
         self.bytes_max = bytes_max
         self.bytes_left = bytes_max
+        self.packers = _packers()
         self.careful = careful  # look at every int and text
         self.path: list[object] = []  # the containers around the value at hand
+        self.records: list[object] = []  # the records around it, whose data are containers of our own making
 
     def pack_all(self, obj: object) -> object:
         self.spend_nodes(obj, 1)
@@ -148,33 +164,34 @@ class _Packer:
         if kind == _BYTES:
             self.bytes_left -= len(obj)  # type: ignore[arg-type]
             return obj
-        packer = _packers().get(kind)
+        packer = self.packers.get(kind)
         if packer is not None:
             return packer(self, obj)
         if self.lossy:
             return self._pack_lossy(obj)
-        raise _Refused(*describe(obj))
+        raise Refused(*describe(obj))
 
     # -- what is spent -------------------------------------------------------------------------------------------
 
     def spend_nodes(self, obj: object, count: int) -> None:
         self.nodes_left -= count
         if self.nodes_left < 0:
-            raise _Refused(type_name(type(obj)), "more than it may hold", f"the limit is {self.nodes_max} values in all")
+            raise Refused(type_name(type(obj)), "more than it may hold", f"the limit is {self.nodes_max} values in all")
 
     def spend_bytes(self, obj: object, count: int) -> None:
         """Account for bytes before they are copied; what is only referred to may be accounted for later."""
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise _Refused(type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all")
+            raise Refused(type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all")
 
     def enter(self, obj: object) -> None:
         self.path.append(obj)
         if len(self.path) > self.depth_max:
             name = type_name(type(obj))
-            if len(set(map(id, self.path))) < len(self.path):
-                raise _Refused(name, "part of a cycle", "return data that does not contain itself")
-            raise _Refused(name, "nested too deep", f"the limit is {self.depth_max} levels")
+            around = [*map(id, self.path), *map(id, self.records)]
+            if len(set(around)) < len(around):
+                raise Refused(name, "part of a cycle", "return data that does not contain itself")
+            raise Refused(name, "nested too deep", f"the limit is {self.depth_max} levels")
 
     def tag(self, tag: str, payload: object, inner: int = 0) -> dict[str, object]:
         """Return a tagged value; `inner` counts the values of a payload that was not packed by `items`."""
@@ -187,7 +204,7 @@ class _Packer:
         if kind == _INT and not -(1 << 63) <= obj < 1 << 64:
             size = obj.bit_length() // 8 + 1
             if size > tags.INTEGER_BYTES_MAX:
-                raise _Refused("int", f"an int of {size} bytes", f"the limit is {tags.INTEGER_BYTES_MAX} bytes")
+                raise Refused("int", f"an int of {size} bytes", f"the limit is {tags.INTEGER_BYTES_MAX} bytes")
             self.spend_bytes(obj, size)
             return self.tag(tags.INTEGER, obj.to_bytes(size, "big", signed=True))
         if kind == _STR:
@@ -201,20 +218,19 @@ class _Packer:
     def items(self, owner: object, items: list[Any], step: Callable[[int], str]) -> list[object]:
         """Pack the items of `owner`, of which `items` is a copy."""
         self.spend_nodes(owner, len(items))
-        self.enter(owner)
         kinds = set(map(id, map(type, items)))
-        if not self.careful and kinds <= _LEAVES:
+        if kinds <= _LEAVES and not self.careful and len(self.path) < self.depth_max:
             if kinds <= _SIZED:
                 self.bytes_left -= sum(map(len, items))
             elif not kinds.isdisjoint(_SIZED):
                 self.bytes_left -= sum(len(item) for item in items if id(type(item)) in _SIZED)
-            self.path.pop()
             return items
+        self.enter(owner)
         packed: list[object] = []
         try:
             for item in items:
-                packed.append(self.pack(item))
-        except _Refused as refused:
+                packed.append(self.pack(item))  # noqa: PERF401 - a refusal needs to know how far it came
+        except Refused as refused:
             refused.steps.append(step(len(packed)))
             raise
         self.path.pop()
@@ -223,7 +239,7 @@ class _Packer:
     def pairs(self, owner: object, pairs: list[tuple[Any, Any]], tag: str = tags.PAIRS) -> dict[str, object]:
         """Pack a mapping whose keys are not all text, or whose one key looks like a tag."""
         flat = [part for pair in pairs for part in pair]
-        return self.tag(tag, self.items(owner, flat, lambda at: key_step(flat[at & ~1]) if at & 1 else "{key}"))
+        return self.tag(tag, self.items(owner, flat, lambda at: key_step(flat[at - 1]) if at & 1 else " (a key)"))
 
     def mapping(self, owner: object, entries: dict[Any, Any]) -> dict[str, object]:
         """Pack a dict whose keys are all exact str; `entries` is a copy."""
@@ -232,20 +248,19 @@ class _Packer:
         if self.careful and not all(map(encodable, entries)):
             return self.pairs(owner, list(entries.items()))
         self.spend_nodes(owner, 2 * len(entries))
-        self.enter(owner)
         self.bytes_left -= sum(map(len, entries))
         kinds = set(map(id, map(type, entries.values())))
-        if not self.careful and kinds <= _LEAVES:
+        if kinds <= _LEAVES and not self.careful and len(self.path) < self.depth_max:
             if not kinds.isdisjoint(_SIZED):
                 self.bytes_left -= sum(len(item) for item in entries.values() if id(type(item)) in _SIZED)
-            self.path.pop()
             return entries
+        self.enter(owner)
         packed: dict[str, object] = {}
         key = ""
         try:
             for key, value in entries.items():
                 packed[key] = self.pack(value)
-        except _Refused as refused:
+        except Refused as refused:
             refused.steps.append(key_step(key))
             raise
         self.path.pop()
@@ -254,45 +269,49 @@ class _Packer:
     # -- records, as data ----------------------------------------------------------------------------------------
 
     def _pack_lossy(self, obj: Any) -> object:
-        """Pack a record or a subclass of a plain type as its data. Each turn goes one deeper, so it ends."""
-        kind = type(obj)
-        record = record_kind(kind)
-        self.enter(obj)
-        if record:
-            packed = self._pack_record(obj, kind, record)
-        else:
-            for base, plain in _PLAIN_OF:
-                if any(one is base for one in mro(kind)):
-                    packed = self.pack(plain(obj))
-                    break
-            else:
-                raise _Refused(*describe(obj))
-        self.path.pop()
-        return packed
+        """Pack a record or a subclass of a plain type as its data."""
+        turns = 0
+        data = obj
+        while record := record_kind(type(data)):
+            self.records.append(data)
+            turns += 1
+            if turns > _RECORD_TURNS_MAX:
+                raise Refused(type_name(type(data)), "a record that is made of records without end", PLAIN)
+            data = _record_data(data, type(data), record)
+        if turns:
+            packed = self.pack(data)
+            del self.records[-turns:]
+            return packed
+        for base, packer in _BASE_PACKERS:
+            if any(one is base for one in mro(type(obj))):
+                return packer(self, obj)
+        raise Refused(*describe(obj))
 
-    def _pack_record(self, obj: Any, kind: Any, record: str) -> object:
-        read = object.__getattribute__
-        try:
-            if record == "an Enum member":
-                data: object = read(obj, "_value_")
-            elif record == "a named tuple":
-                data = tuple.__getitem__(obj, slice(None))
-            elif record == "a pydantic model":
-                dump: Any = class_attribute(kind, "model_dump")
-                data = dump(obj, mode="python")
-            elif record == "a msgspec Struct":
-                data = _struct_data(obj, kind)
-            elif record == "a dataclass":
-                fields: Any = class_attribute(kind, "__dataclass_fields__")
-                names = [name for name, field in fields.items() if field._field_type.name == "_FIELD"]
-                data = {name: read(obj, name) for name in names}
-            else:
-                attributes: Any = class_attribute(kind, "__attrs_attrs__")
-                data = {attribute.name: read(obj, attribute.name) for attribute in attributes}
-        except Exception as error:
-            hint = f"reading it failed with {type_name(type(error))}"
-            raise _Refused(type_name(kind), f"{record} {type_name(kind)}", hint) from None
-        return self.pack(data)
+
+def _record_data(obj: Any, kind: Any, record: str) -> object:
+    """Return what a record holds. Only a model's own `model_dump` runs, and what it raises is a refusal."""
+    read = object.__getattribute__
+    try:
+        if record == "an Enum member":
+            data: object = read(obj, "_value_")
+        elif record == "a named tuple":
+            data = tuple.__getitem__(obj, slice(None))
+        elif record == "a pydantic model":
+            dump: Any = class_attribute(kind, "model_dump")
+            data = dump(obj, mode="python")
+        elif record == "a msgspec Struct":
+            data = _struct_data(obj, kind)
+        elif record == "a dataclass":
+            fields: Any = class_attribute(kind, "__dataclass_fields__")
+            names = [name for name, field in dict.items(fields) if field._field_type.name == "_FIELD"]
+            data = {name: read(obj, name) for name in names}
+        else:
+            attributes: Any = class_attribute(kind, "__attrs_attrs__")
+            data = {attribute.name: read(obj, attribute.name) for attribute in tuple.__iter__(attributes)}
+    except Exception as error:  # noqa: BLE001 - the program's own code ran
+        hint = f"reading it failed with {type_name(type(error))}"
+        raise Refused(type_name(kind), f"{record} {type_name(kind)}", hint) from None
+    return data
 
 
 def _struct_data(obj: Any, kind: Any) -> object:
@@ -307,15 +326,92 @@ def _struct_data(obj: Any, kind: Any) -> object:
     return data
 
 
-_PLAIN_OF: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
-    (dict, lambda obj: _PlainDict(list(dict.items(obj)))),
-    (list, list.copy),
-    (tuple, lambda obj: tuple.__getitem__(obj, slice(None))),
-    (set, lambda obj: _PlainSet(list(set.__iter__(obj)))),
-    (frozenset, lambda obj: _PlainSet(list(frozenset.__iter__(obj)))),
-    (str, str.__str__),
-    (bytes, lambda obj: bytes.__getitem__(obj, slice(None))),
-    (bytearray, lambda obj: bytearray.__getitem__(obj, slice(None))),
-    (int, int.__int__),
-    (float, float.__float__),
+def encodable(text: str) -> bool:
+    """Whether `text` has a UTF-8 form."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def key_step(key: object) -> str:
+    """Return how a path names the entry of `key`."""
+    if id(type(key)) in _LEAVES:
+        shown = repr(key)
+        return f"[{shown}]" if len(shown) <= _KEY_CHARS_MAX else f"[{shown[: _KEY_CHARS_MAX - 3]}...]"
+    return f"[<{type_name(type(key))}>]"
+
+
+def index_step(at: int) -> str:
+    """Return how a path names an item of a sequence."""
+    return f"[{at}]"
+
+
+def _element_step(_: int) -> str:
+    return " (an element)"
+
+
+# -- the packers of the closed table; each works on its type and, by base-class methods, on a subclass ---------------
+
+Pack = Callable[[Packer, Any], object]
+
+
+def _pack_dict(packer: Packer, obj: Any) -> object:
+    if set(map(id, map(type, dict.__iter__(obj)))) <= _ONLY_STR:
+        return packer.mapping(obj, obj.copy() if type(obj) is dict else dict(dict.items(obj)))
+    return packer.pairs(obj, list(dict.items(obj)))
+
+
+def _pack_list(packer: Packer, obj: Any) -> object:
+    return packer.items(obj, list.copy(obj), index_step)
+
+
+def _pack_tuple(packer: Packer, obj: Any) -> object:
+    return packer.tag(tags.TUPLE, packer.items(obj, list(tuple.__getitem__(obj, slice(None))), index_step))
+
+
+def _pack_set(packer: Packer, obj: Any) -> object:
+    return packer.tag(tags.SET, packer.items(obj, list(set.__iter__(obj)), _element_step))
+
+
+def _pack_frozenset(packer: Packer, obj: Any) -> object:
+    return packer.tag(tags.FROZENSET, packer.items(obj, list(frozenset.__iter__(obj)), _element_step))
+
+
+def _pack_bytearray(packer: Packer, obj: Any) -> object:
+    packer.spend_bytes(obj, bytearray.__len__(obj))
+    return packer.tag(tags.BYTEARRAY, bytes(bytearray.__getitem__(obj, slice(None))))
+
+
+def _pack_complex(packer: Packer, obj: complex) -> object:
+    return packer.tag(tags.COMPLEX, [obj.real, obj.imag], 2)
+
+
+_BASE_PACKERS: Final[tuple[tuple[type, Pack], ...]] = (
+    (dict, _pack_dict),
+    (list, _pack_list),
+    (tuple, _pack_tuple),
+    (set, _pack_set),
+    (frozenset, _pack_frozenset),
+    (bytearray, _pack_bytearray),
+    (str, lambda packer, obj: packer.pack(str.__str__(obj))),
+    (bytes, lambda packer, obj: packer.pack(bytes.__getitem__(obj, slice(None)))),
+    (int, lambda packer, obj: packer.pack(int.__int__(obj))),
+    (float, lambda packer, obj: packer.pack(float.__float__(obj))),
 )
+"""In the order in which a lossy walk tries them; of types that cannot share a subclass."""
+
+
+@cache
+def _packers() -> Mapping[int, Pack]:
+    """Return the packers by identity of type; built late, because its modules are slow to import."""
+    from procession.ipc.core.value_encode_library import library_packers
+
+    own: tuple[tuple[type, Pack], ...] = (*_BASE_PACKERS[:6], (complex, _pack_complex))
+    return {id(kind): packer for kind, packer in (*own, *library_packers())}
+
+
+def warm() -> None:
+    """Load what the table needs from the standard library; the zygote does so before it forks."""
+    _packers()

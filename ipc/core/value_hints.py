@@ -1,7 +1,7 @@
 """What an object is, in words, and what to return in its place: the text of `UnsupportedValue`.
 
-It is *not* a converter. Rule: an object is described by its type alone, read past anything the type overrides, so that an
-object built to lie or to hang when looked at can do neither here.
+It is *not* a converter. Rule: an object is described by its type alone, read past anything the type overrides, so that
+an object built to lie or to hang when looked at can do neither here.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import types
 from typing import Any, Final
 
+import msgspec
+
 _NAME_CHARS_MAX: Final = 100
 
 _mro_of = type.__dict__["__mro__"].__get__
 _dict_of = type.__dict__["__dict__"].__get__
+_module_of = type.__dict__["__module__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 _MISSING = object()
 
 ANNOTATE: Final = "annotate the function's return type or pass returns={}"
 _LIST: Final = "return list(...) of it"
 _OWNED: Final = "it belongs to the process that made it; return what you read from it"
-PLAIN: Final = "return plain data (None, bool, int, float, str, bytes, list, tuple, set, dict, datetime, Decimal, UUID, Path)"
+PLAIN: Final = (
+    "return plain data (None, bool, int, float, str, bytes, list, tuple, set, dict, datetime, Decimal, UUID, Path)"
+)
 
 _BY_NAME: Final = {
     "builtins.function": ("a function", "call it and return its result"),
@@ -103,23 +108,27 @@ def class_attribute(kind: type, name: str) -> object:
 
 
 def type_name(kind: type) -> str:
+    """Return the bare name of `kind`, as an exact str and cut to size."""
     return str.__str__(_name_of(kind))[:_NAME_CHARS_MAX]
 
 
 def _module(kind: type) -> str:
-    module = _dict_of(kind).get("__module__", "builtins")
+    try:
+        module = _module_of(kind)
+    except AttributeError:  # a class may delete it
+        return "?"
     return module if type(module) is str else "?"
 
 
 def record_kind(kind: type) -> str:
-    """Return what sort of record `kind` is ("a dataclass"), or "" when it is none: what an annotation can bring back."""
+    """Return what sort of record `kind` is ("a dataclass"), or ""; an annotation can bring records back."""
     bases = _mro_of(kind)
     for base in bases:
         if _module(base) == "enum" and _name_of(base) == "Enum":
             return "an Enum member"
     if class_attribute(kind, "model_dump") is not None and class_attribute(kind, "model_fields") is not None:
         return "a pydantic model"
-    if class_attribute(kind, "__struct_fields__") is not None:
+    if any(base is msgspec.Struct for base in bases):
         return "a msgspec Struct"
     if class_attribute(kind, "__dataclass_fields__") is not None:
         return "a dataclass"
@@ -152,8 +161,8 @@ def describe(obj: object) -> tuple[str, str, str]:
         return name, f"an exception {name}", "raise it, or return str(...) of it"
     for base, base_name, hint in _BY_BASE:
         if any(one is base for one in bases):
-            hint = "return its .item()" if root == "numpy" else hint
-            return name, f"a subclass of {base_name}, {name}", f"{hint}, or {ANNOTATE.format(base_name)}"
+            instead = "return its .item()" if root == "numpy" else hint
+            return name, f"a subclass of {base_name}, {name}", f"{instead}, or {ANNOTATE.format(base_name)}"
     for one in (kind, *bases):
         of_root = _BY_ROOT.get(_module(one).partition(".")[0])
         if of_root:

@@ -1,14 +1,17 @@
-"""The closed table of tags: how a value that msgpack has no form for is said in a form that it has.
+r"""The closed table of tags: how a value that msgpack has no form for is said in a form that it has.
 
-A tagged value is a map of exactly one entry whose key is two characters, NUL and a letter: `{"\\0t": [1, 2]}` is the tuple
-(1, 2). It is *not* an extension point: what is not in this table is not sent, and a letter that is not in it is a breach.
+A tagged value is a map of exactly one entry whose key is two characters, NUL and a letter: `{"\0t": [1, 2]}` is the
+tuple (1, 2). It is *not* an extension point: what is not in this table is not sent, and another letter is a breach.
 
-Rule: a dict of the program that looks like a tag is itself sent as PAIRS, so nothing a program says is mistaken for one.
+Rule: a dict of the program that looks like a tag is itself sent as PAIRS, so nothing it says is mistaken for one.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 TUPLE: Final = "\0t"  # [item, ...]
 SET: Final = "\0s"  # [item, ...]
@@ -46,3 +49,28 @@ ZONE_CHARS_MAX: Final = 64
 def looks_tagged(key: str) -> bool:
     """Whether a map whose one key is `key` would be read as a tag."""
     return len(key) == TAG_CHARS and key[0] == "\0"
+
+
+def wire_depth(depth_max: int) -> int:
+    """Return how deep msgpack may nest for values `depth_max` deep: a tag is one map more, and a leaf may be tagged."""
+    return 2 * depth_max + 2
+
+
+def decimal_fits(value: Decimal) -> bool:
+    """Whether no arithmetic on `value` is out of all proportion to its text."""
+    return not value.is_finite() or -DECIMAL_EXPONENT_MAX <= value.adjusted() <= DECIMAL_EXPONENT_MAX
+
+
+def zone_key_fits(key: str) -> bool:
+    """Whether `key` has the form of one of the zone database: nothing else is looked up."""
+    if len(key) > ZONE_CHARS_MAX or not key.isascii():
+        return False
+    return all(part.translate(_ZONE_SIGNS).isalnum() for part in key.split("/"))
+
+
+def zone_name_fits(name: str) -> bool:
+    """Whether `name` is one that a person could have given a time zone."""
+    return len(name) <= ZONE_CHARS_MAX and name.isprintable()
+
+
+_ZONE_SIGNS: Final = str.maketrans("", "", "_+-")

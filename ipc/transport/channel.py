@@ -49,9 +49,16 @@ class Channel:
     """See the module's text."""
 
     def __init__(
-        self, read_fd: int, write_fd: int, connection: Connection, reactor: Reactor, dispatch: Dispatch, lost: Lost
+        self,
+        read_fd: int,
+        write_fd: int,
+        connection: Connection,
+        reactor: Reactor,
+        dispatch: Dispatch,
+        lost: Lost,
+        lock: threading.Lock | None = None,
     ) -> None:
-        self.lock = threading.Lock()
+        self.lock = lock or threading.Lock()  # the owner's, when the channel is part of a larger value
         self.connection = connection
         self.read_fd = read_fd
         self.write_fd = write_fd
@@ -66,6 +73,7 @@ class Channel:
         self._leader_thread = 0
         self._followers: deque[Waiter] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake_left = -1
         self._poll = select.poll()
         self._poll.register(read_fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -273,6 +281,9 @@ class Channel:
         with self.lock:
             if self._leader is waiter:
                 self._leader = None
+                if self._wake_left >= 0:  # `close` left it to us: we were polling it
+                    os.close(self._wake_left)
+                    self._wake_left = -1
             if self._leader is not None:
                 return
             while self._followers:
@@ -294,6 +305,8 @@ class Channel:
             fds = {self.read_fd, self.write_fd}
             leading = self._leader is not None
             wake, self._wake = self._wake, -1
+            if leading:
+                self._wake_left = wake
         for fd in fds:
             os.close(fd)
         if not leading:

@@ -6,7 +6,7 @@ Thin: it holds no code of its own. Its names load on first use, like those of ``
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from procession.api.isolated import shutdown_default_host as shutdown_default_host
+    from procession.api.isolated import shutdown_default_host
 
 __all__ = ["shutdown_default_host"]
 

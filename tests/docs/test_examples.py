@@ -1,8 +1,8 @@
 """The examples of README.md and docs/*.md run as they stand.
 
-A ```python block is a program of its own, run in a fresh interpreter in an empty folder; `python no-run` leaves it out,
-`python fails` must exit non-zero. In a ```console run block each line that begins with `$ ` is a shell command that must
-succeed. A block is named by its file and line, so that a failure points at the page.
+A ```python block is a program of its own, run in a fresh interpreter in an empty folder; `python no-run` leaves it
+out, `python fails` must exit non-zero. In a ```console run block each line that begins with `$ ` is a shell command
+that must succeed. A block is named by its file and line, so that a failure points at the page.
 """
 
 import os

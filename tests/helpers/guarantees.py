@@ -21,8 +21,8 @@ HEAD = """# Guarantees
 
 What procession promises when something goes wrong, each row with the tests that fail when it stops being true. This
 page is generated from `tests/laws/guarantees.toml` and the tests' marks: `make guarantees` writes it and a test holds
-it to them. Figures are asserted with slack for a busy machine and measured exactly by `make bench`; `make soak` runs the
-full counts.
+it to them. Figures are asserted with slack for a busy machine and measured exactly by `make bench`; `make soak` runs
+the full counts.
 
 Not promised: exactly-once effects outside the process (a command that ran before its session died has run); the end of
 a process in uninterruptible sleep before the kernel lets go of it; containment against a fork bomb better than `doctor`

@@ -21,7 +21,7 @@ from helpers.proc import ProcessSeen, carries_mark, descends_from, kill_for_good
 from helpers.waiting import poll_until
 
 SETTLE_S = 2.0  # the kernel frees a killed tree within milliseconds; two seconds is a busy two-core machine
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written
+SHARED_MEMORY = Path("/dev/shm")
 OWN_SHARED_MEMORY_PREFIX = "procession"
 KEPT_IN_TEMP = ("pytest-of-", "pymp-")  # pytest's tmp_path root; multiprocessing's folder, removed at exit
 

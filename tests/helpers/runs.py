@@ -94,13 +94,13 @@ def python_for(user: User | None) -> Python:
         return own
     for folder in (SOURCE, Path(packages)):
         if not _others_can_reach(folder):
-            pytest.skip(f"reason: a plain user cannot read {folder.name}/ of this checkout (a parent folder is private)")
+            pytest.skip(f"a plain user cannot read {folder.name}/ here: a folder above it is private")
     if _others_can_reach(Path(sys.executable).resolve()):
         return own
     for candidate in SYSTEM_PYTHONS:
         if _same_version(candidate):
             return Python(candidate, os.pathsep.join([str(SOURCE), packages]))
-    pytest.skip("reason: this interpreter lies in a private folder and the system has none of the same version")
+    pytest.skip("this interpreter lies in a private folder and the system has none of the same version")
 
 
 def _others_can_reach(path: Path) -> bool:

@@ -53,9 +53,12 @@ def silent_skips(source: Source) -> Iterator[str]:
     names = local_names(source)
     called = {id(node.func) for node in ast.walk(source.tree()) if isinstance(node, ast.Call)}
     for node in ast.walk(source.tree()):
-        if isinstance(node, ast.Attribute) and id(node) not in called:
-            if resolved(node, names) in NEED_A_REASON and resolved(node, names) != "pytest.skip":
-                yield f"{source}:{node.lineno} {resolved(node, names)} without a reason"
+        if (
+            isinstance(node, ast.Attribute)
+            and id(node) not in called
+            and (bare := resolved(node, names)) in NEED_A_REASON
+        ):
+            yield f"{source}:{node.lineno} {bare} without a reason"
         if not isinstance(node, ast.Call) or (what := resolved(node.func, names)) not in NEED_A_REASON:
             continue
         position = NEED_A_REASON[what]
@@ -70,9 +73,9 @@ def tracked_files() -> list[Path]:
     try:
         done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=20)
     except FileNotFoundError:
-        pytest.skip("reason: there is no git here to list the tracked files")
+        pytest.skip("there is no git here to list the tracked files")
     if done.returncode != 0:
-        pytest.skip(f"reason: not a git work tree ({done.stderr.strip()})")
+        pytest.skip(f"not a git work tree ({done.stderr.strip()})")
     return [Path(name) for name in done.stdout.split("\0") if name]
 
 
@@ -94,8 +97,8 @@ def test_no_file_names_a_folder_of_one_machine_or_a_registry() -> None:
         place = REPOSITORY / path
         if path in MAY_NAME_THEM or place.is_symlink() or not place.is_file():
             continue
-        text = place.read_bytes().decode(errors="replace")
-        found += [f"{path}:{text.count(chr(10), 0, hit.start()) + 1} {hit.group()}" for hit in OF_ONE_MACHINE.finditer(text)]
+        for number, line in enumerate(place.read_bytes().decode(errors="replace").splitlines(), start=1):
+            found += [f"{path}:{number} {hit.group()}" for hit in OF_ONE_MACHINE.finditer(line)]
     assert found == []
 
 

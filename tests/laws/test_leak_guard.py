@@ -13,6 +13,7 @@ import pytest
 
 from helpers.leakguard import LeakGuard
 from helpers.proc import look_at
+from helpers.runs import REPOSITORY
 from helpers.waiting import poll_until, wait_until
 
 COST_MS_MAX = 5.0  # a guard that doubles the time of a unit test would be switched off
@@ -91,3 +92,37 @@ def test_a_wait_that_fails_names_what_it_waited_for() -> None:
     assert not poll_until(lambda: False, timeout_s=0.01)
     with pytest.raises(AssertionError, match=r"not within 0\.01 s: the moon"):
         wait_until(lambda: False, "the moon", timeout_s=0.01)
+
+
+LEAKING_TEST = """
+import os, subprocess, tempfile
+
+def test_leaks():
+    os.dup(1)
+    open(tempfile.mktemp(prefix="procession-"), "w").close()
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    print("left", child.pid)
+    child.returncode = 0
+    assert os.getuid() >= 0
+"""
+
+
+@pytest.mark.process
+def test_a_test_that_leaks_is_an_error_that_names_each_leak_and_its_process_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "test_leaks.py").write_text(LEAKING_TEST)
+    command = [sys.executable, "-m", "pytest", "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "-p", "conftest", "-p", "no:cacheprovider", "-s", "test_leaks.py"],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "tests")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    told = done.stdout.partition("left behind by this test:")[2]
+    left_pid = int(done.stdout.partition("left ")[2].split()[0])
+    for wanted in ("descriptor ", f"process pid {left_pid} ", "temporary file procession-"):
+        assert wanted in told
+    assert look_at(left_pid) is None

@@ -29,6 +29,10 @@ OUTWARDS = frozenset(
 )
 """The whole of what api/ may use of them: writing, and the errors of writing."""
 
+LOADING_METHODS = frozenset({"loads", "Unpickler", "recv_bytes", "load_module", "exec_module"})
+DATA_LOADERS = frozenset({"json.loads", "tomllib.loads"})
+"""Methods that load, by name, on whatever object; and the two that give data only."""
+
 RUNNING_BUILTINS = frozenset({"eval", "exec", "compile", "__import__"})
 
 
@@ -43,14 +47,13 @@ def offences(source: Source) -> list[str]:
     for node in ast.walk(source.tree()):
         if isinstance(node, ast.Attribute) and _is_pickler(what := resolved(node, names)) and what not in OUTWARDS:
             found.append(f"{source}:{node.lineno} uses {what}")
-        elif isinstance(node, ast.Attribute) and node.attr in ("loads", "Unpickler", "recv_bytes", "load_module"):
-            if resolved(node, names) not in ("json.loads", "tomllib.loads"):
+        elif isinstance(node, ast.Attribute) and node.attr in LOADING_METHODS:
+            if resolved(node, names) not in DATA_LOADERS:
                 found.append(f"{source}:{node.lineno} uses .{node.attr}")
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNNING_BUILTINS:
             found.append(f"{source}:{node.lineno} calls {node.func.id}()")
-        elif isinstance(node, ast.Attribute) and resolved(node, names).startswith("builtins."):
-            if node.attr in RUNNING_BUILTINS:
-                found.append(f"{source}:{node.lineno} uses builtins.{node.attr}")
+        elif isinstance(node, ast.Attribute) and resolved(node, names) in {f"builtins.{b}" for b in RUNNING_BUILTINS}:
+            found.append(f"{source}:{node.lineno} uses builtins.{node.attr}")
     return found
 
 

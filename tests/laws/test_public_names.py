@@ -1,4 +1,4 @@
-"""The public face, as data: what can be imported from `procession`, and nothing else. Adding a name means adding it here."""
+"""The public face, as data: what can be imported from `procession`, and nothing else. A new name is added here too."""
 
 import ast
 import importlib

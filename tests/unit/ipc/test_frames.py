@@ -41,7 +41,8 @@ messages = st.lists(
 @settings(max_examples=300, deadline=None)
 def test_messages_come_back_in_order_whatever_the_reads(wanted, sizes):
     wire = b"".join(
-        encode(payload, control=True) if control else b"".join(chunks(payload, chunk)) for control, payload, chunk in wanted
+        encode(payload, control=True) if control else b"".join(chunks(payload, chunk))
+        for control, payload, chunk in wanted
     )
     decoder = FrameDecoder()
     got = [message for read in cut(wire, sizes) for message in decoder.feed(read)]
@@ -51,7 +52,9 @@ def test_messages_come_back_in_order_whatever_the_reads(wanted, sizes):
     assert not decoder.has_open_message
 
 
-@given(st.binary(min_size=2, max_size=300), st.binary(max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=4))
+@given(
+    st.binary(min_size=2, max_size=300), st.binary(max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=4)
+)
 @settings(max_examples=200, deadline=None)
 def test_control_overtakes_between_the_chunks_of_a_data_message(payload, urgent, sizes):
     frames = list(chunks(payload, max(1, len(payload) // 3)))
@@ -110,8 +113,7 @@ def test_each_breach_is_named_and_final(name, read):
     wire, reason = BREACHES[name]
     decoder = FrameDecoder(message_bytes_max=1000)
     with pytest.raises(FrameBreach, match=reason) as caught:
-        for piece in cut(wire, [read]):
-            decoder.feed(piece)
+        _ = [decoder.feed(piece) for piece in cut(wire, [read])]
     assert isinstance(caught.value, ProtocolBreach)
     assert decoder.pending_bytes == 0
     for later in (b"", encode(b"ok"), encode(b"ok", control=True)):

@@ -1,0 +1,82 @@
+"""What the runs of one session printed, as the host has it: a bounded ring of chunks and its followers.
+
+It is *not* the result of a command (that comes with the reply). Bytes are kept as they came; cleaning for a terminal is the
+viewer's business. Rules: 1 MiB a session, the oldest goes first and is counted; a follower never slows the session.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from procession.ipc.core.bounds import OUTPUT_RING_BYTES, STDERR_TAIL_BYTES
+from procession.ipc.core.records import OutputChunk
+
+#: A chunk of no bytes still costs an object: this many of them at most.
+CHUNKS_MAX = 4096
+
+Follower = Callable[[OutputChunk], None]
+
+
+class OutputLog:
+    """The last output of a session; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: deque[OutputChunk] = deque()
+        self._bytes = 0
+        self._crash = b""
+        self.dropped_bytes = 0
+        """Bytes that are no longer here: lost on the way, or pushed out by later ones."""
+        self._followers: dict[int, Follower] = {}
+        self._next = 1
+
+    def add(self, chunk: OutputChunk) -> None:
+        """Keep a chunk and hand it to the followers."""
+        with self._lock:
+            self._chunks.append(chunk)
+            self._bytes += len(chunk.data)
+            self.dropped_bytes += chunk.dropped
+            while self._bytes > OUTPUT_RING_BYTES or len(self._chunks) > CHUNKS_MAX:
+                old = self._chunks.popleft()
+                self._bytes -= len(old.data)
+                self.dropped_bytes += len(old.data)
+            followers = list(self._followers.values())
+        for follower in followers:
+            follower(chunk)
+
+    def add_crash_output(self, data: bytes) -> None:
+        """Keep the tail of what the session process itself printed (a fatal error, an import that failed)."""
+        with self._lock:
+            self._crash = (self._crash + data)[-STDERR_TAIL_BYTES:]
+
+    def crash_text(self) -> str:
+        with self._lock:
+            return self._crash.decode("utf-8", "replace").strip()
+
+    def clear_crash(self) -> None:
+        with self._lock:
+            self._crash = b""
+
+    def chunks(self, call: int | None = None) -> tuple[tuple[OutputChunk, ...], int]:
+        """Return what is kept (of one call, when given) and how many bytes were lost."""
+        with self._lock:
+            return tuple(c for c in self._chunks if call is None or c.call == call), self.dropped_bytes
+
+    def tail(self, count: int = 20) -> str:
+        """Return the last lines printed, as text."""
+        with self._lock:
+            data = b"".join(c.data for c in list(self._chunks)[-64:])
+        return "\n".join(data[-STDERR_TAIL_BYTES:].decode("utf-8", "replace").splitlines()[-count:])
+
+    def follow(self, follower: Follower) -> int:
+        with self._lock:
+            number = self._next
+            self._next += 1
+            self._followers[number] = follower
+            return number
+
+    def unfollow(self, number: int) -> None:
+        with self._lock:
+            self._followers.pop(number, None)
