@@ -56,6 +56,8 @@ STOP_GRACE_S: Final = 5.0
 REAP_TIMEOUT_S: Final = 2.0
 #: A run not proved empty this long after SIGKILL escalates to the whole session.
 PROOF_TIMEOUT_S: Final = 0.5
+#: Exit code of a session that ends itself because a run of its could not be proved empty (R-78); not a code of Python's.
+ESCALATE_EXIT: Final = 86
 QUERY_TIMEOUT_S: Final = 5.0
 RUN_TIMEOUT_S: Final = 30.0
 #: No finite call may be asked to wait longer than a week: a bound, not a suggestion.

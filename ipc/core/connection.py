@@ -5,8 +5,9 @@ Four roles share it: `host` and `session` over a mailbox, `client` and `server` 
 Rules:
 - Control messages overtake commands and replies; streams (`bulk`) come last; one lane keeps its order.
 - Command bytes towards a session are credited: what may lie unread in its pipe is half the pipe's capacity, so that a control
-  message always finds room. Replies, streams and credits never need that credit.
-- The first message of each side is its greeting, and comes once. Any message out of its place is a breach.
+  message always finds room. Replies, streams and credits never need that credit. What a host streams to a session is
+  commands too; a greeting is neither limited nor counted, since the credit is in it.
+- The first message of each side is its greeting, and comes once. Any message out of its place is a breach, and final.
 - A message of another incarnation is dropped and counted (law 9).
 """
 
@@ -47,13 +48,26 @@ _GREETINGS: Final[dict[str, type[Message]]] = {
 }
 
 
+class _Spent:
+    """Stands in for the decoder after a breach: nothing more is believed."""
+
+    has_partial = False
+    partial_serial = 0
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def feed(self, _data: bytes) -> list[tuple[bool, bytes]]:
+        raise ProtocolBreach(self._reason)
+
+
 class Connection:
-    """One end of one channel."""
+    """One end of one channel. `message_bytes_max` holds for both directions."""
 
     __slots__ = (
-        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_data", "_data_in", "_decode",
-        "_decoder", "_fed", "_first", "_greeting", "_middle", "_role", "_streams", "greeted", "incarnation", "queued_bytes",
-        "stale",
+        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data", "_data_in",
+        "_decode", "_decoder", "_fed", "_first", "_greeting", "_head", "_message_bytes_max", "_middle", "_role", "_streams",
+        "greeted", "incarnation", "queued_bytes", "stale",
     )
 
     def __init__(
@@ -61,7 +75,8 @@ class Connection:
     ) -> None:
         self._role = role
         self._decode = decoder(_INBOUND[role])
-        self._decoder = frames.FrameDecoder(message_bytes_max)
+        self._message_bytes_max = message_bytes_max
+        self._decoder: frames.FrameDecoder | _Spent = frames.FrameDecoder(message_bytes_max)
         self._first = _FIRST[role]
         self._greeting = _GREETINGS[role]
         self.greeted = False
@@ -69,10 +84,13 @@ class Connection:
         self.stale = 0
         """Messages of another incarnation that were dropped."""
         self.queued_bytes = 0
+        """Bytes of the messages queued and not yet taken, about (the headers of chunks are not counted)."""
         self._control: deque[bytes] = deque()
         self._data: deque[bytes | Iterator[bytes]] = deque()
         self._bulk: deque[bytes] = deque()
         self._middle: Iterator[bytes] | None = None  # the rest of a data message that has begun
+        self._head = b""  # its next frame
+        self._credited = False  # our commands need credit
         self._credit_bytes = 0
         self._credit = 0
         self._chunk_bytes = READ_BYTES
@@ -87,21 +105,24 @@ class Connection:
         """Limit what may lie unread of our commands (host), or say how much we granted (session)."""
         self._credit_bytes = self._credit = credit_bytes
         if self._role == "host":
-            self._chunk_bytes = min(FRAME_BYTES_MAX, credit_bytes // 2)
+            self._credited = credit_bytes > 0
+            self._chunk_bytes = min(FRAME_BYTES_MAX, credit_bytes // 2) if credit_bytes else READ_BYTES
 
     # --- out ------------------------------------------------------------------------------------------------
     def send(self, message: Message, *, control: bool = False, bulk: bool = False) -> None:
         """Queue a message. Raises frames.FrameTooLarge, and then nothing was queued."""
         payload = encode(message)
         size = len(payload)
-        if control:
+        if control or isinstance(message, Boot):
             self._control.append(frames.encode(payload, control=True))
-        elif bulk:
+        elif bulk and self._role != "host":
             self._bulk.append(frames.encode(payload))
         elif size + frames.HEADER_BYTES <= self._chunk_bytes:
             self._data.append(frames.encode(payload))
         else:
-            self._data.append(frames.chunks(payload, self._chunk_bytes - frames.HEADER_BYTES))
+            self._data.append(
+                frames.chunks(payload, self._chunk_bytes - frames.HEADER_BYTES, message_bytes_max=self._message_bytes_max)
+            )
         self.queued_bytes += size + frames.HEADER_BYTES
 
     @property
@@ -109,8 +130,11 @@ class Connection:
         """Whether `take` would give something now."""
         if self._control:
             return True
-        if self._middle is not None or self._data:
-            return not self._credit_bytes or self._role != "host" or self._credit >= self._chunk_bytes
+        if self._head:
+            return not self._credited or len(self._head) <= self._credit
+        if self._data:
+            first = self._data[0]
+            return not self._credited or (len(first) if isinstance(first, bytes) else self._chunk_bytes) <= self._credit
         return bool(self._bulk)
 
     def take(self, max_bytes: int = READ_BYTES) -> bytes:
@@ -119,9 +143,9 @@ class Connection:
         What was taken must be written, and before anything taken later.
         """
         control, data = self._control, self._data
-        if len(data) == 1 and not control and self._middle is None and not self._bulk:  # one small message: the usual case
+        if len(data) == 1 and not control and not self._head and not self._bulk:  # one small message: the usual case
             frame = data[0]
-            if isinstance(frame, bytes) and (self._role != "host" or not self._credit_bytes or len(frame) <= self._credit):
+            if isinstance(frame, bytes) and (not self._credited or len(frame) <= self._credit):
                 data.popleft()
                 self._credit -= len(frame)
                 self.queued_bytes = 0
@@ -131,62 +155,73 @@ class Connection:
         while control and room > 0:
             out.append(control.popleft())
             room -= len(out[-1])
-        while room > 0 and (frame := self._next_data()) is not None:
+        while room > 0 and (frame := self._next_data()):
             out.append(frame)
             room -= len(frame)
-        if self._middle is None and not data:
+        if not self._head and not data:
             while self._bulk and room > 0:
                 out.append(self._bulk.popleft())
                 room -= len(out[-1])
         taken = b"".join(out)
-        self.queued_bytes = max(0, self.queued_bytes - len(taken))
-        if not (control or data or self._bulk or self._middle):
+        if control or data or self._bulk or self._head:
+            self.queued_bytes = max(0, self.queued_bytes - len(taken))
+        else:
             self.queued_bytes = 0
         return taken
 
-    def _next_data(self) -> bytes | None:
-        limited = self._role == "host" and self._credit_bytes > 0
-        while True:
-            if self._middle is not None:
-                if limited and self._credit < self._chunk_bytes:
-                    return None
-                frame = next(self._middle, None)
-                if frame is None:
-                    self._middle = None
-                    continue
-            elif self._data:
-                first = self._data[0]
-                if not isinstance(first, bytes):
-                    self._data.popleft()
-                    self._middle = first
-                    continue
-                if limited and len(first) > self._credit:
-                    return None
+    def _next_data(self) -> bytes:
+        """Take the next frame of the data lane; empty when there is none, or no credit for it."""
+        frame = self._head
+        if not frame:
+            if not self._data:
+                return b""
+            first = self._data[0]
+            if isinstance(first, bytes):
+                if self._credited and len(first) > self._credit:
+                    return b""
                 self._data.popleft()
-                frame = first
-            else:
-                return None
-            self._credit -= len(frame)
-            return frame
+                self._credit -= len(first)
+                return first
+            self._data.popleft()
+            self._middle = first
+            frame = self._head = next(first)
+        if self._credited and len(frame) > self._credit:
+            return b""
+        assert self._middle is not None
+        self._head = next(self._middle, b"")
+        if not self._head:
+            self._middle = None
+        self._credit -= len(frame)
+        return frame
 
     # --- in -------------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages that `data` completes, the control lane's first. Raises ProtocolBreach, then for ever."""
-        self._fed += len(data)
-        found = self._decoder.feed(data)
-        if self._credit_bytes and self._role == "session":
-            self._count_commands(found)
-        if len(found) == 1:
-            message = self._decode(found[0][1])
-            return [message] if self._accept(message) else []
+        try:
+            found = self._decoder.feed(data)
+            if len(found) == 1 and self._role != "session":
+                message = self._decode(found[0][1])
+                return [message] if self._accept(message) else []
+            return self._several(data, found)
+        except ProtocolBreach as breach:
+            self._decoder = _Spent(breach.reason)
+            raise
+
+    def _several(self, data: bytes, found: list[tuple[bool, bytes]]) -> list[Any]:
         if len(found) > 1 and any(control for control, _ in found):
             found = [f for f in found if f[0]] + [f for f in found if not f[0]]
         decode, accept = self._decode, self._accept
         out = []
-        for _, payload in found:
+        for control, payload in found:
+            if control:
+                self._control_in += len(payload) + frames.HEADER_BYTES
             message = decode(payload)
             if accept(message):
                 out.append(message)
+        if self._role == "session":
+            self._fed += len(data)
+            if self._credit_bytes:
+                self._grant()
         return out
 
     @property
@@ -194,11 +229,8 @@ class Connection:
         """Names the frame that has begun and not ended, None when there is none; for the completion deadline."""
         return self._decoder.partial_serial if self._decoder.has_partial else None
 
-    def _count_commands(self, found: list[tuple[bool, bytes]]) -> None:
+    def _grant(self) -> None:
         """Grant back what has been read of the commands, in halves of the window."""
-        for control, payload in found:
-            if control:
-                self._control_in += len(payload) + frames.HEADER_BYTES
         unread = self._fed - self._control_in - self._data_in
         if unread * 2 >= self._credit_bytes:
             self._data_in += unread
@@ -212,7 +244,6 @@ class Connection:
             if self._role == "session":
                 self.incarnation = message.inc
                 self.set_credit(message.credit_bytes)
-                self._data_in = self._fed - self._control_in  # the greeting is not a command
                 return True
         elif isinstance(message, self._greeting):
             raise ProtocolBreach("a second greeting")

@@ -1,0 +1,133 @@
+"""The session's loop: one poll over descriptors, one heap of timers. No threads, no asyncio.
+
+It is *not* the mailbox (session.py) and decides nothing. Handlers run one after the other and must not block; each reads
+a bounded amount a turn, so that the mailbox is looked at between two floods.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import time
+from collections.abc import Callable
+from typing import Final
+
+READABLE: Final = select.POLLIN | select.POLLHUP | select.POLLERR
+WRITABLE: Final = select.POLLOUT | select.POLLERR
+#: A turn never sleeps longer: poll's milliseconds must not overflow, and nothing is lost by one turn a minute.
+_SLEEP_S_MAX: Final = 60.0
+
+monotonic: Final = time.monotonic
+
+
+class Timer:
+    """One call that is due at a time; `cancel` is safe at any moment, and twice."""
+
+    __slots__ = ("_loop", "action", "at")
+
+    def __init__(self, loop: Loop, at: float, action: Callable[[], None]) -> None:
+        self._loop = loop
+        self.at = at
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Make sure that it does not happen."""
+        if self.action is not None:
+            self.action = None
+            self._loop.timer_gone()
+
+
+class Loop:
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._made = 0
+        self._timers = 0
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` whenever `fd` is readable or over."""
+        self._readers[fd] = handler
+        self._register(fd)
+
+    def watch_writable(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` whenever `fd` can be written."""
+        self._writers[fd] = handler
+        self._register(fd)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop calling the reading handler of `fd`, if there is one."""
+        if self._readers.pop(fd, None) is not None:
+            self._register(fd)
+
+    def unwatch_writable(self, fd: int) -> None:
+        """Stop calling the writing handler of `fd`, if there is one."""
+        if self._writers.pop(fd, None) is not None:
+            self._register(fd)
+
+    def _register(self, fd: int) -> None:
+        events = (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
+        if events:
+            self._poll.register(fd, events)
+        else:
+            self._poll.unregister(fd)
+
+    def is_watched(self, fd: int) -> bool:
+        """Say whether `fd` has a reading handler."""
+        return fd in self._readers
+
+    @property
+    def watched(self) -> int:
+        """How many handlers there are."""
+        return len(self._readers) + len(self._writers)
+
+    @property
+    def has_timers(self) -> bool:
+        """Whether anything is due at some time."""
+        return self._timers > 0
+
+    def at(self, when: float, action: Callable[[], None]) -> Timer:
+        """Call `action` once, at the monotonic time `when`."""
+        timer = Timer(self, when, action)
+        self._made += 1
+        self._timers += 1
+        heapq.heappush(self._heap, (when, self._made, timer))
+        return timer
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> Timer:
+        """Call `action` once, in `delay_s` seconds."""
+        return self.at(monotonic() + delay_s, action)
+
+    def timer_gone(self) -> None:
+        """Count a timer that was cancelled; the heap forgets it when it comes up, or when it was the last one."""
+        self._timers -= 1
+        if not self._timers:
+            self._heap.clear()
+
+    def turn(self, timeout_s: float | None = None) -> None:
+        """Wait for whatever comes first, for `timeout_s` at most, and call its handlers and what is due."""
+        wait_s = _SLEEP_S_MAX if timeout_s is None else min(timeout_s, _SLEEP_S_MAX)
+        while self._heap and self._heap[0][2].action is None:
+            heapq.heappop(self._heap)
+        if self._heap:
+            wait_s = min(wait_s, max(0.0, self._heap[0][0] - monotonic()))
+        for fd, events in self._poll.poll(wait_s * 1000.0 if wait_s else 0):
+            if events & READABLE and (reader := self._readers.get(fd)) is not None:
+                reader()
+            if events & WRITABLE and (writer := self._writers.get(fd)) is not None:
+                writer()
+        self._run_due()
+
+    def _run_due(self) -> None:
+        while self._heap:
+            timer = self._heap[0][2]
+            if timer.action is not None and timer.at > monotonic():
+                return
+            heapq.heappop(self._heap)
+            action, timer.action = timer.action, None
+            if action is not None:
+                self._timers -= 1
+                action()

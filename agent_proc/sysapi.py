@@ -1,0 +1,170 @@
+"""The few system calls that Python does not offer, each declared once: prctl, signalfd, close_range, signal masks.
+
+It is *not* a binding of libc: what is not used is not here. Every function is a thin wrapper, safe between fork and exec.
+
+Rules: failures raise OSError with the kernel's errno; nothing is looked up after import, so a fork pays for no lookup.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NAME: Final = 15
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SYS_CLOSE_RANGE: Final = 436  # the same on every architecture that has it
+_SFD_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
+_SIGSET_BYTES: Final = 128  # glibc's and musl's sigset_t alike
+_FD_MAX: Final = 0xFFFF_FFFF
+
+_prctl: Final = _libc.prctl
+_prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_prctl.restype = ctypes.c_int
+_syscall: Final = _libc.syscall
+_syscall.restype = ctypes.c_long
+_signalfd: Final = _libc.signalfd
+_signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+_signalfd.restype = ctypes.c_int
+_pthread_sigmask: Final = _libc.pthread_sigmask
+_pthread_sigmask.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+_pthread_sigmask.restype = ctypes.c_int
+
+
+def syscall(number: int, *args: int | bytes | None) -> int:
+    """Make a raw system call; integers go as longs. Raises OSError."""
+    given = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    result = int(_syscall(ctypes.c_long(number), *given))
+    if result < 0:
+        raise _last_error()
+    return result
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+def _set(option: int, value: int) -> None:
+    if _prctl(option, value, 0, 0, 0) != 0:
+        raise _last_error()
+
+
+def set_no_new_privs() -> None:
+    """Give up gaining privileges by exec, for this process and all below it, for good."""
+    _set(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of every descendant whose own parent dies. Not inherited."""
+    _set(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_pdeathsig(sig: int) -> None:
+    """Get `sig` when the parent's forking thread ends. Check `getppid()` afterwards: it may have ended before this."""
+    _set(_PR_SET_PDEATHSIG, sig)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Let others of this uid look into this process (ptrace, /proc/PID/mem), or not."""
+    _set(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def set_name(name: str) -> None:
+    """Set the name that ps and /proc/PID/comm show; the kernel keeps 15 bytes."""
+    text = ctypes.create_string_buffer(name.encode("utf-8", "replace")[:15])
+    _set(_PR_SET_NAME, ctypes.addressof(text))
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor that is not listed, by one system call per gap."""
+    first = 0
+    for fd in sorted(set(keep)):
+        if fd > first:
+            _close_range(first, fd - 1)
+        first = fd + 1
+    _close_range(first, _FD_MAX)
+
+
+def _close_range(first: int, last: int) -> None:
+    if _syscall(ctypes.c_long(_SYS_CLOSE_RANGE), ctypes.c_ulong(first), ctypes.c_ulong(last), ctypes.c_ulong(0)) == 0:
+        return
+    if last == _FD_MAX:  # an old kernel: close what is open, by name
+        for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if fd >= first:
+                os.closerange(fd, fd + 1)
+    else:
+        os.closerange(first, last + 1)
+
+
+def _signal_set(signals: Iterable[int]) -> ctypes.Array[ctypes.c_char]:
+    bits = sum(1 << (number - 1) for number in signals)
+    return ctypes.create_string_buffer(bits.to_bytes(_SIGSET_BYTES, "little"), _SIGSET_BYTES)
+
+
+_NO_SIGNALS: Final = _signal_set(())
+_ALL_SIGNALS: Final = _signal_set(signal.valid_signals())
+_CHILD_SIGNAL: Final = _signal_set((signal.SIGCHLD,))
+
+
+def block_all_signals() -> ctypes.Array[ctypes.c_char]:
+    """Block everything that can be blocked, and return the mask that was; `restore_signals` takes it."""
+    before = ctypes.create_string_buffer(_SIGSET_BYTES)
+    _pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS, before)
+    return before
+
+
+def restore_signals(mask: ctypes.Array[ctypes.c_char]) -> None:
+    """Set a mask that `block_all_signals` returned."""
+    _pthread_sigmask(signal.SIG_SETMASK, mask, None)
+
+
+def unblock_all_signals() -> None:
+    """Let every signal in."""
+    _pthread_sigmask(signal.SIG_SETMASK, _NO_SIGNALS, None)
+
+
+def block_child_signal() -> None:
+    """Block SIGCHLD only, so that a descriptor of `child_signal_fd` receives it."""
+    _pthread_sigmask(signal.SIG_BLOCK, _CHILD_SIGNAL, None)
+
+
+def child_signal_fd() -> int:
+    """Open a non-blocking descriptor that is readable when a child has died or stopped. SIGCHLD must be blocked."""
+    fd = int(_signalfd(-1, _CHILD_SIGNAL, _SFD_FLAGS))
+    if fd < 0:
+        raise _last_error()
+    return fd
+
+
+def drain(fd: int) -> None:
+    """Empty a non-blocking descriptor of whatever woke us."""
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def reset_handlers() -> None:
+    """Put every signal back to what a fresh Python has: SIGINT raises, SIGPIPE and SIGXFSZ are errors, the rest default."""
+    for number in _RESETTABLE:
+        wanted = _PYTHON_START.get(number, signal.SIG_DFL)
+        if signal.getsignal(number) is not wanted:
+            signal.signal(number, wanted)
+
+
+#: Python's own start: a broken pipe and a full file are exceptions, not deaths.
+_PYTHON_START: Final = {
+    signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN,
+}
+_RESETTABLE: Final = tuple(sorted(
+    number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP) and number < 32
+))

@@ -1,0 +1,1 @@
+"""What procession costs, measured in one run beside a raw pipe, a bare fork and multiprocessing: `python -m bench`."""

@@ -1,0 +1,46 @@
+"""P5 and P6: from asking for a session to its first reply, beside a bare fork and multiprocessing's forkserver.
+
+The host is warm (its zygote has imported everything); each start is of a new session, which is stopped outside the
+timing. With a hot spare the host has one forked session waiting; the pause in which it makes the next is not timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.goals import Measured
+from bench.ours import SMALL, Starter, spare_is_there
+from bench.peers.forker import LIKE_THE_ZYGOTE, BareFork
+from bench.peers.standard import ForkServer
+from bench.timing import Effort, median_of, take_turns, wait_until
+
+SPARE_TIMEOUT_S = 10.0
+
+
+def measure(effort: Effort) -> Iterator[Measured]:
+    """Yield the lines of P5 and P6."""
+    count = effort.count(8, quick=3)
+    fork, forkserver = BareFork(), ForkServer(LIKE_THE_ZYGOTE)
+    with Starter() as cold, Starter(spares=1) as hot:
+
+        def spare_s() -> float:
+            if not wait_until(lambda: spare_is_there(hot), SPARE_TIMEOUT_S):
+                raise TimeoutError("the host made no hot spare")
+            return hot.start_s()
+
+        took = take_turns(
+            {
+                "fork": lambda: median_of([fork.fork_s() for _ in range(count)]),
+                "ours": lambda: median_of([cold.start_s() for _ in range(count)]),
+                "spare": lambda: median_of([spare_s() for _ in range(count)]),
+                "forkserver": lambda: median_of([forkserver.start_s() for _ in range(count)]),
+            },
+            effort.rounds,
+        )
+    fork.close()
+    forkserver.close()
+    ms = {name: figure.scaled(1e3) for name, figure in took.items()}
+    what = "session start to first reply"
+    yield Measured("P5/fork", what, "pin0", "ms", ms["ours"], "bare fork, same imports", ms["fork"])
+    yield Measured("P5/forkserver", what, "pin0", "ms", ms["ours"], "multiprocessing forkserver, preloaded", ms["forkserver"])
+    yield Measured("P6/spare", "the same with a hot spare", "pin0", "ms", ms["spare"], "bare fork, same imports", ms["fork"])

@@ -1,0 +1,304 @@
+"""The host itself: its registry, zygotes, events and sessions, and the one door through which every face calls them.
+
+An engine is a `Backend`: `call` waits in the caller's thread, `submit` tells a callback. Calls on a session go straight to that
+session's mailbox; the host's own operations run in the reactor's thread, reads in the thread that asks. It runs no
+tool code, unpickles nothing, is no subreaper and waits for no process of the program that embeds it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from procession.host import clock
+from procession.host.data_dir import DataDir
+from procession.host.event_log import EventLog
+from procession.host.host_call import HostCall
+from procession.host.host_operations import HostOperations
+from procession.host.lag_monitor import LagMonitor
+from procession.host.options import HostOptions
+from procession.host.registry import Registry
+from procession.host.session_watch import SessionWatch
+from procession.host.starts import Starts
+from procession.host.zygote_pool import ZygotePool
+from procession.ipc.core.backend import Done, Outcome, Request, Response
+from procession.ipc.core.errors import HostLost, ProcessionError
+from procession.ipc.core.messages import KeeperGone
+from procession.ipc.core.records import Statistics
+from procession.ipc.transport.reactor import Reactor, ThreadReactor
+
+_encode = msgspec.msgpack.Encoder().encode
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class HostTicket:
+    """A host operation under way; only what follows (logs, events) can be cancelled."""
+
+    def __init__(self, call_id: str = "") -> None:
+        self.call_id = call_id
+        self.on_cancel: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+
+class SessionTicket:
+    """A session call under way."""
+
+    def __init__(self, engine: Engine, session: str, call: HostCall) -> None:
+        self._engine = engine
+        self._session = session
+        self._call = call
+
+    @property
+    def call_id(self) -> str:
+        return self._call.call_id
+
+    def cancel(self) -> None:
+        self._engine.registry.find(self._session).calls.cancel(self._call)
+
+
+class Engine:
+    """See the module's text. Opening raises StorageError or AlreadyExists(already_started)."""
+
+    def __init__(self, options: HostOptions, reactor: Reactor | None = None) -> None:
+        self.options = options
+        self.started_at = clock.monotonic()
+        self.pid = os.getpid()
+        self.closed = False
+        self._lost: ProcessionError | None = None
+        self._own_reactor = reactor is None
+        self.folder = DataDir.open(options.data_dir)
+        self.data_dir = self.folder.path
+        self.reactor: Reactor = reactor or ThreadReactor()
+        self.reactor.on_error = self._surprise
+        self.events = EventLog()
+        self.registry = Registry(options.max_sessions)
+        self.zygotes = ZygotePool(self.reactor, on_event=self._zygote_event, on_keeper_gone=self._keeper_gone)
+        self.starts = Starts(self)
+        self.watch = SessionWatch(self)
+        self.lag = LagMonitor(self.reactor, self._lagging)
+        self.operations = HostOperations(self)
+        self.breaches = 0
+        self._server: Any = None
+        if options.serve or (options.serve is None and options.data_dir is not None):
+            from procession.host.control_server import ControlServer
+
+            self._server = ControlServer.open(self)
+        _engines.add(self)
+        self.events.emit("host.started", None, 0, pid=self.pid)
+        self.reactor.call_soon(self._warm)
+
+    def _warm(self) -> None:
+        """Start the zygote before the first session asks for it, and the spares if any are wanted."""
+        if self.closed:
+            return
+        try:
+            self.zygotes.warm(self.options.preload)
+            self.starts.fill_spares()
+        except ProcessionError as error:
+            self.events.emit("host.warning", None, 0, text=str(error))
+
+    # --- Backend --------------------------------------------------------------------------------------------
+    def call(self, request: Request) -> Response:
+        """Make a call and wait for its outcome; raises the error it ended with."""
+        if self._lost is not None:
+            raise self._lost
+        if request.op.target == "session":
+            return self.registry.find(request.session).calls.call(request)
+        quick = self.operations.answer(request)
+        if quick is not None:
+            return quick
+        done = _Latch()
+        self.submit(request, done)
+        return done.wait(self._patience(request))
+
+    def _patience(self, request: Request) -> float:
+        return request.timeout_s + 10.0 if request.timeout_s is not None else 86_400.0
+
+    def submit(self, request: Request, done: Done) -> HostTicket | SessionTicket:
+        """Start a call; `done` gets its one outcome."""
+        if self._lost is not None:
+            done(self._lost)
+            return HostTicket()
+        if request.op.target == "session":
+            try:
+                actor = self.registry.find(request.session)
+            except ProcessionError as error:
+                done(error)
+                return HostTicket()
+            return SessionTicket(self, actor.id, actor.calls.submit(request, done))
+        ticket = HostTicket(request.call_id)
+        try:
+            quick = self.operations.answer(request)
+        except ProcessionError as error:
+            done(error)
+            return ticket
+        if quick is not None:
+            done(quick)
+        elif self.reactor.in_loop():
+            self._begin(request, done, ticket)
+        else:
+            self.reactor.call_soon(lambda: self._begin(request, done, ticket))
+        return ticket
+
+    def _begin(self, request: Request, done: Done, ticket: HostTicket) -> None:
+        def finish(result: msgspec.Struct | ProcessionError) -> None:
+            done(result if isinstance(result, ProcessionError) else Response(_encode(result)))
+
+        try:
+            self.operations.begin(request, finish, ticket)
+        except ProcessionError as error:
+            finish(error)
+
+    # --- events of the parts --------------------------------------------------------------------------------
+    def _surprise(self, problem: BaseException, where: str) -> None:
+        """An unexpected exception in a callback: an event, never silence (and never a dead loop)."""
+        import traceback
+
+        text = "".join(traceback.format_exception(problem))[-4000:]
+        self.events.emit("host.bug", None, 0, where=where, text=text)
+        if os.environ.get("PROCESSION_DEBUG"):
+            os.write(2, text.encode())
+
+    def _zygote_event(self, kind: str, data: dict[str, str | int | float | bool | None]) -> None:
+        self.events.emit(kind, None, 0, **data)
+        if kind == "zygote.lost":
+            self.starts.drop_spares()
+
+    def _keeper_gone(self, gone: KeeperGone) -> None:
+        if gone.strays:
+            self.events.emit("zygote.strays", None, 0, keeper=gone.keeper_pid, count=gone.strays)
+
+    def _lagging(self, lag_s: float, place: str) -> None:
+        self.events.emit("host.lag", None, 0, seconds=round(lag_s, 3), culprit=place)
+
+    def statistics(self) -> Statistics:
+        """Count what this host has done so far."""
+        actors = self.registry.all()
+        return Statistics(
+            pid=self.pid, uptime_s=clock.monotonic() - self.started_at, sessions=len(actors),
+            running=sum(1 for a in actors if a.running), calls=sum(a.calls.served for a in actors),
+            failed=sum(a.calls.failed for a in actors), late=sum(a.calls.late for a in actors),
+            restarts=sum(a.restarts for a in actors), starts=sum(a.incarnation for a in actors), breaches=self.breaches,
+            events=self.events.last_number, events_dropped=self.events.dropped, lag_ms_max=round(self.lag.lag_s_max * 1e3, 3),
+            lag_warnings=self.lag.warnings, lag_culprit=self.lag.culprit, rss_bytes=_rss_bytes(),
+        )
+
+    # --- ends -----------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End every process of this host and let go of its folder. Idempotent; returns when nothing is left."""
+        if self.closed or self._lost is not None:
+            return
+        self.closed = True
+        if self.reactor.in_loop():
+            self._close_now()
+        else:
+            latch = _Latch()
+            self.reactor.call_soon(lambda: self.operations.close_all(lambda: latch(Response(b""))))
+            latch.wait(60.0)
+            self._finish_close()
+
+    def close_async(self, done: Callable[[], None]) -> None:
+        """The same for a host that lives in a loop: returns at once, `done` is called when nothing is left."""
+        if self.closed or self._lost is not None:
+            done()
+            return
+        self.closed = True
+
+        def finished() -> None:
+            self._finish_close()
+            done()
+
+        self.operations.close_all(finished)
+
+    def _close_now(self) -> None:
+        """From within the loop there is no waiting for the loop: kill and go."""
+        self.operations.kill_all()
+        self._finish_close()
+
+    def _finish_close(self) -> None:
+        self.watch.close()
+        self.lag.close()
+        if self._server is not None:
+            self._run_in_loop(self._server.close)
+        self._run_in_loop(self.starts.drop_spares)
+        self._run_in_loop(self.zygotes.close)
+        if self._own_reactor:
+            self.reactor.close()
+        else:
+            self.reactor.close()
+        self.folder.close()
+        self._lost = HostLost("this host is closed", code="closed", ran="no")
+        _engines.discard(self)
+
+    def _run_in_loop(self, action: Callable[[], None]) -> None:
+        if self.reactor.in_loop():
+            action()
+            return
+        latch = _Latch()
+
+        def run() -> None:
+            try:
+                action()
+            finally:
+                latch(Response(b""))
+
+        self.reactor.call_soon(run)
+        latch.wait(30.0)
+
+    def forget_after_fork(self) -> None:
+        """In a forked child of the application: every handle raises HostLost, our copies of the descriptors are closed."""
+        error = HostLost("this process was forked from the one that has the host", code="forked", ran="no")
+        self._lost = error
+        self.closed = True
+        for actor in self.registry.all():
+            actor.forget_after_fork(error)
+        self.zygotes.forget_after_fork()
+        self.starts.forget_after_fork()
+        if self._server is not None:
+            self._server.forget_after_fork()
+        forget = getattr(self.reactor, "forget_after_fork", None)
+        if forget is not None:
+            forget()
+        self.folder.forget_after_fork()
+
+
+class _Latch:
+    """A `done` that a thread waits for."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._outcome: Outcome | None = None
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._event.set()
+
+    def wait(self, timeout_s: float) -> Response:
+        if not self._event.wait(timeout_s):
+            raise HostLost(f"the host's loop did not answer in {timeout_s:g} s", code="loop_stuck")
+        outcome = self._outcome
+        if isinstance(outcome, ProcessionError):
+            raise outcome
+        assert outcome is not None
+        return outcome
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,133 @@
+"""The sessions of a host by id, by name and by project folder; every rule about them is checked in one step under one lock.
+
+Rules: an id is a UUID and taken once; an exclusive project folder (known by device and inode, so that a symlink is no
+second one) has one session until that session is stopped or removed; `sessions_max` counts sessions that may run.
+Names may repeat: the oldest session wins a look-up.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from procession.ipc.core.errors import AlreadyExists, InvalidRequest, SessionLimitReached, SessionNotFound
+
+if TYPE_CHECKING:
+    from procession.host.session import SessionActor
+
+FolderKey = tuple[int, int]
+
+NAME_CHARS_MAX = 50
+
+
+def new_id() -> str:
+    """Return a fresh session id."""
+    return str(uuid.uuid4())
+
+
+def check_id(given: str) -> str:
+    """Return the id in its one spelling; raises InvalidRequest (invalid_session_id)."""
+    try:
+        return str(uuid.UUID(given))
+    except ValueError:
+        raise InvalidRequest(f"a session id is a UUID, not {given!r}", code="invalid_session_id") from None
+
+
+def check_name(name: str) -> str:
+    """Return the name; raises InvalidRequest (invalid_name, name_too_long)."""
+    if not name.strip():
+        raise InvalidRequest("a session's name cannot be blank", code="invalid_name")
+    if len(name) > NAME_CHARS_MAX:
+        raise InvalidRequest(f"a session's name has at most {NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long")
+    return name
+
+
+def folder_key(path: str) -> FolderKey:
+    """Return what identifies a folder whatever it is called; raises InvalidRequest (path_not_found, path_not_directory)."""
+    try:
+        found = os.stat(path)
+    except OSError as problem:
+        raise InvalidRequest(f"the project folder {path!r} cannot be used: {problem.strerror}", code="path_not_found") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise InvalidRequest(f"the project path {path!r} is not a folder", code="path_not_directory")
+    return found.st_dev, found.st_ino
+
+
+class Registry:
+    """See the module's text; thread-safe."""
+
+    def __init__(self, sessions_max: int) -> None:
+        self.sessions_max = sessions_max
+        self._lock = threading.RLock()
+        self._sessions: dict[str, SessionActor] = {}
+        self._folders: dict[FolderKey, str] = {}
+
+    def add(self, actor: SessionActor, folder: FolderKey | None, exclusive: bool) -> None:
+        """Take a slot, an id and a folder for a session, all or none."""
+        with self._lock:
+            running = sum(1 for other in self._sessions.values() if other.takes_slot)
+            if running >= self.sessions_max:
+                raise SessionLimitReached(f"this host may run {self.sessions_max} sessions and does",
+                                          hint="stop one, or give the host a larger max_sessions")
+            if actor.id in self._sessions:
+                raise AlreadyExists(f"a session with the id {actor.id} exists", code="session_exists", session=actor.id)
+            if folder is not None and exclusive:
+                self._claim(folder, actor.id)
+            self._sessions[actor.id] = actor
+            actor.folder = folder if exclusive else None
+
+    def _claim(self, folder: FolderKey, session: str) -> None:
+        holder = self._folders.get(folder)
+        if holder is not None and holder != session:
+            raise AlreadyExists(f"session {holder} has this project folder open", code="project_already_open", session=holder,
+                                hint=f"resume {holder}, or pass exclusive=False to share the folder")
+        self._folders[folder] = session
+
+    def reclaim(self, actor: SessionActor) -> None:
+        """Give a stopped session its slot and folder back, or raise as `add` does."""
+        with self._lock:
+            running = sum(1 for other in self._sessions.values() if other.takes_slot and other is not actor)
+            if running >= self.sessions_max:
+                raise SessionLimitReached(f"this host may run {self.sessions_max} sessions and does")
+            if actor.folder is not None:
+                self._claim(actor.folder, actor.id)
+
+    def release_folder(self, actor: SessionActor) -> None:
+        """Free a session's folder (it was stopped); the session stays listed."""
+        with self._lock:
+            if actor.folder is not None and self._folders.get(actor.folder) == actor.id:
+                del self._folders[actor.folder]
+
+    def remove(self, actor: SessionActor) -> None:
+        with self._lock:
+            self._sessions.pop(actor.id, None)
+            self.release_folder(actor)
+
+    def find(self, id_or_name: str) -> SessionActor:
+        """Return the session with this id, or the oldest one with this name; raises SessionNotFound."""
+        with self._lock:
+            found = self._sessions.get(id_or_name)
+            if found is not None:
+                return found
+            named = [actor for actor in self._sessions.values() if actor.name == id_or_name]
+            if not named and len(id_or_name) >= 8:  # the short form that tables show
+                named = [actor for actor in self._sessions.values() if actor.id.startswith(id_or_name)]
+            live = [actor for actor in named if actor.takes_slot] or named
+        if not live:
+            raise SessionNotFound(f"there is no session {id_or_name!r} on this host", session=id_or_name,
+                                  hint="`procession ps --all` lists them")
+        return min(live, key=lambda actor: actor.created_at)
+
+    def named(self, name: str) -> SessionActor | None:
+        """Return the oldest session of this name that is not stopped."""
+        with self._lock:
+            live = [actor for actor in self._sessions.values() if actor.name == name and actor.takes_slot]
+        return min(live, key=lambda actor: actor.created_at, default=None)
+
+    def all(self) -> list[SessionActor]:
+        """Return the sessions, oldest first."""
+        with self._lock:
+            return list(self._sessions.values())
