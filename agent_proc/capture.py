@@ -117,10 +117,10 @@ class Output:
     """Both output pipes of one child, with the rate they share and the limit on what they print in all."""
 
     def __init__(
-        self, context: Context, stdout_fd: int, stderr_fd: int, *, bytes_max: int | None, over: Callable[[], None]
+        self, context: Context, stdout_fd: int, stderr_fd: int, over: Callable[[], None]
     ) -> None:
         self.bucket = TokenBucket(OUTPUT_RATE_BYTES_S, BURST_BYTES, monotonic())
-        self._bytes_max = bytes_max
+        self._bytes_max: int | None = None
         self._over = over
         self._printed = 0
         self.stdout = Pipe(self, context, stdout_fd, STDOUT)
@@ -131,11 +131,13 @@ class Output:
         """Count printed bytes; tells the owner once they are over the limit."""
         self._printed += size
         if self._bytes_max is not None and self._printed > self._bytes_max:
-            self._bytes_max = None
+            self._printed = -(1 << 62)  # told once is enough
             self._over()
 
-    def begin(self, seq: int) -> None:
-        """Forward what is printed from now on as streams of call `seq`."""
+    def begin(self, seq: int, bytes_max: int | None) -> None:
+        """Forward what is printed from now on as streams of call `seq`; count it against this limit, from zero."""
+        self._printed = 0
+        self._bytes_max = bytes_max
         for pipe in self._pipes.values():
             pipe.begin(seq)
 

@@ -20,7 +20,7 @@ from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ErrorData, ProcessionError
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Arena, Boot, Failed, Inline, Message, Payload, Reply, encode
-from procession.ipc.core.status_page import PAGE_BYTES, PAGE_MAGIC, pack_into
+from procession.ipc.core.status_page import PAGE_BYTES, MAGIC, pack_into
 
 #: Output waiting for a host that does not read: beyond this it is dropped and counted instead of kept.
 BULK_QUEUED_BYTES_MAX: Final = 1 * MiB
@@ -63,9 +63,14 @@ class Page:
         self.tick = self.started = self.finished = self.runs = 0
         self.write(0)
 
+    def mark_started(self, seq: int) -> None:
+        """Take note that a call is begun."""
+        self.started = max(self.started, seq)
+        self.write(seq)
+
     def write(self, running: int) -> None:
         """Write what the host looks at; `running` is the call that the loop itself is in."""
-        pack_into(self.memory, 0, PAGE_MAGIC, self.tick, running, self.started, self.finished, self.runs)
+        pack_into(self.memory, 0, MAGIC, self.tick, running, self.started, self.finished, self.runs)
 
 
 class ArenaFull(Exception):

@@ -8,13 +8,17 @@ Rules: a process is (pid, start ticks), never a bare pid; one that vanishes whil
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 _READ_BYTES: Final = 8192
+_PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
 #: Scans after which pids once seen as foreign are read again: a foreign pid may have been reused by one of ours.
 _FOREIGN_SCANS: Final = 16
+#: The most processes one look returns: the kernel's own limit on pids is 4 194 304, a tree that large is not walked.
+PROCESSES_MAX: Final = 100_000
 _DEAD_STATES: Final = frozenset("ZXx")
 
 
@@ -101,17 +105,22 @@ class TreeScan:
         self._foreign: set[int] = set()
         self._scans = 0
 
-    def look(self) -> list[Stat]:
-        """Return the descendants, zombies included, parents before children."""
-        if has_children_files():
-            return self._by_children_files()
-        return self._by_reading_all()
+    def look(self, spare: Collection[int] = (), most: int = PROCESSES_MAX) -> list[Stat]:
+        """Return the descendants, zombies included, parents before children; `most` of them at most.
 
-    def _by_children_files(self) -> list[Stat]:
+        Nothing at or below a pid of `spare` is looked at.
+        """
+        if has_children_files():
+            return self._by_children_files(spare, most)
+        return self._by_reading_all(spare)[:most]
+
+    def _by_children_files(self, spare: Collection[int], most: int) -> list[Stat]:
         found: list[Stat] = []
-        seen = {self.root}
+        seen = {self.root, *spare}
         queue = [self.root]
         for pid in queue:  # grows while it is walked
+            if len(found) >= most:
+                break
             for child in _children(pid):
                 if child in seen:
                     continue
@@ -122,7 +131,7 @@ class TreeScan:
                     queue.append(child)
         return found
 
-    def _by_reading_all(self) -> list[Stat]:
+    def _by_reading_all(self, spare: Collection[int]) -> list[Stat]:
         self._scans += 1
         if self._scans % _FOREIGN_SCANS == 0:
             self._foreign.clear()
@@ -136,10 +145,15 @@ class TreeScan:
         below: dict[int, list[Stat]] = {}
         for stat in stats.values():
             below.setdefault(stat.parent, []).append(stat)
-        found = list(below.get(self.root, ()))
-        for stat in found:  # grows while it is walked; a pid has one parent, so it ends
-            found.extend(below.get(stat.pid, ()))
-        self._foreign |= stats.keys() - {stat.pid for stat in found}
+        ours = list(below.get(self.root, ()))
+        for stat in ours:  # grows while it is walked; a pid has one parent, so it ends
+            ours.extend(below.get(stat.pid, ()))
+        self._foreign |= stats.keys() - {stat.pid for stat in ours}
+        if not spare:
+            return ours
+        found = [stat for stat in below.get(self.root, ()) if stat.pid not in spare]
+        for stat in found:
+            found.extend(child for child in below.get(stat.pid, ()) if child.pid not in spare)
         return found
 
 
@@ -164,10 +178,19 @@ def descendants(pid: int) -> list[int]:
     return [stat.pid for stat in TreeScan(pid).look() if stat.is_alive]
 
 
-def last_pid() -> int:
-    """Return the pid that the kernel gave out last in this pid namespace, 0 when it does not say."""
-    data = _read("/proc/loadavg")
-    return int(data.split()[4]) if data else 0
+def own_memory_bytes() -> tuple[int, int]:
+    """Return what is resident of this process, and how much of that is anonymous: the values a child starts from."""
+    data = _read("/proc/self/statm")
+    if not data:
+        return 0, 0
+    _, resident, shared, *_ = data.split()
+    return int(resident) * _PAGE_BYTES, (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+def own_data_bytes() -> int:
+    """Return the address space that this process has mapped for data, as RLIMIT_DATA counts it."""
+    data = _read("/proc/self/status")
+    return 0 if data is None else _kilobytes(data, b"\nVmData:")
 
 
 def memory_bytes(pid: int) -> int:

@@ -1,6 +1,6 @@
 """The few system calls that Python does not offer, each declared once: prctl, signalfd, close_range, signal masks.
 
-It is *not* a binding of libc: what is not used is not here. Every function is a thin wrapper, safe between fork and exec.
+It is *not* a binding of libc: what is not used is not here. Every function is a thin wrapper, safe after a fork.
 
 Rules: failures raise OSError with the kernel's errno; nothing is looked up after import, so a fork pays for no lookup.
 """
@@ -10,8 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Final
+
+_Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -154,15 +157,15 @@ def drain(fd: int) -> None:
 
 
 def reset_handlers() -> None:
-    """Put every signal back to what a fresh Python has: SIGINT raises, SIGPIPE and SIGXFSZ are errors, the rest default."""
+    """Put every signal back to a fresh Python's: SIGINT raises, SIGPIPE and SIGXFSZ are errors, the rest default."""
     for number in _RESETTABLE:
-        wanted = _PYTHON_START.get(number, signal.SIG_DFL)
+        wanted: _Handler = _PYTHON_START.get(number, signal.SIG_DFL)
         if signal.getsignal(number) is not wanted:
             signal.signal(number, wanted)
 
 
 #: Python's own start: a broken pipe and a full file are exceptions, not deaths.
-_PYTHON_START: Final = {
+_PYTHON_START: Final[dict[int, _Handler]] = {
     signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN,
 }
 _RESETTABLE: Final = tuple(sorted(

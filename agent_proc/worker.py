@@ -26,7 +26,7 @@ from procession.agent_proc import rlimits
 from procession.agent_proc.context import read_payload
 from procession.agent_proc.core.worker_messages import AnyMessage, Finished, NotRun, Raised, Raising, Rejected, pack
 from procession.ipc.core import inside
-from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX, TRACEBACK_CHARS_MAX
+from procession.ipc.core.bounds import BODY_NODES_MAX, ERROR_TEXT_CHARS_MAX, RESULT_NODES_MAX, TRACEBACK_CHARS_MAX
 from procession.ipc.core.errors import cut
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Payload
@@ -37,7 +37,10 @@ from procession.ipc.core.values import UnsupportedValue, encode_value
 EXCEPTION_TEXT_S_MAX: Final = 1.0
 _PAYLOAD_PART_BYTES: Final = 1 << 20
 
-_write, _writev, _exit, _getpid = os.write, os.writev, os._exit, os.getpid
+#: How encode_value says that a value is only too big; everything else it refuses is of a kind that cannot cross.
+_TOO_LARGE: Final = ("bytes long", "too large", "MiB of objects", "more than it may hold")
+
+_write, _exit, _getpid = os.write, os._exit, os.getpid
 _class_dict: Final = type.__dict__["__dict__"].__get__
 _qualname: Final = type.__dict__["__qualname__"].__get__
 
@@ -66,12 +69,8 @@ def settle_streams(fds: ChildFds) -> None:
 
 
 def settle_signals() -> None:
-    """Undo what the session set up for itself: every signal as a fresh Python program has it."""
+    """Undo the one thing of the session's signals that the keeper cannot know of."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def settle_python(import_paths: Collection[str]) -> None:
@@ -233,10 +232,11 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _deliver(result: object, order: RunOrder, result_fd: int) -> None:
     """Encode and write the result, or say why it cannot be handed over."""
     try:
-        data = encode_value(result, lossy=order.lossy, bytes_max=order.payload_bytes_max)
+        nodes_max = RESULT_NODES_MAX if order.lossy else BODY_NODES_MAX
+        data = encode_value(result, lossy=order.lossy, bytes_max=order.payload_bytes_max, nodes_max=nodes_max)
     except UnsupportedValue as refusal:
         flush_streams()
-        code = "too_large" if "bytes long" in refusal.what or "MiB" in refusal.what else "unsupported"
+        code = "too_large" if any(words in refusal.what for words in _TOO_LARGE) else ""
         tell(result_fd, Rejected(code, plain(str(refusal)), plain(refusal.hint)))
         return
     except MemoryError as error:

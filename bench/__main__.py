@@ -50,12 +50,18 @@ SOAK_GROUP_S_MAX: Final = 1800.0
 
 def run_group(group: Group, effort: str) -> tuple[list[Measured], str]:
     """Run one group; return what it measured and, when it broke, why."""
-    results = tempfile.TemporaryFile("w+", encoding="utf-8")
+    results = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed once it has been read
     why = ""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.child", group.name, group.mode, effort, str(results.fileno())],
-        cwd=Path(__file__).resolve().parent.parent, pass_fds=(results.fileno(),), stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True, errors="replace",
+        cwd=Path(__file__).resolve().parent.parent,
+        pass_fds=(results.fileno(),),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        errors="replace",
     )
     try:
         _, errors = process.communicate(timeout=SOAK_GROUP_S_MAX if effort == "soak" else GROUP_S_MAX)
@@ -106,13 +112,16 @@ def main() -> int:
         rows += measured
         if why:
             broken.append(f"{group.name} ({why})")
-    print(f"\n{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()} "
-          f"{platform.machine()}, {os.cpu_count()} cores; medians of the rounds, ratios formed within a round\n")
+    print(
+        f"\n{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()} "
+        f"{platform.machine()}, {os.cpu_count()} cores; medians of the rounds, ratios formed within a round\n"
+    )
     print(table(rows))
     print(f"\n{summary(rows, broken)}; {time.monotonic() - began:.0f} s in all")
     if asked.json is not None:
-        asked.json.write_text(json.dumps({"rows": [as_data(row) for row in rows], "broken": broken}, indent=1) + "\n",
-                              encoding="utf-8")
+        asked.json.write_text(
+            json.dumps({"rows": [as_data(row) for row in rows], "broken": broken}, indent=1) + "\n", encoding="utf-8"
+        )
     return 1 if broken else 0
 
 

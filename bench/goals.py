@@ -1,4 +1,4 @@
-"""The goals as data, and the one judgement: is a measured figure within its goal, within the bar to reach now, or a miss.
+"""The goals as data, and the one judgement: is a figure within its goal, within the bar to reach now, or a miss.
 
 Pure. A goal speaks of a ratio to another side of the same run, or of a figure of our own (memory, survivors, overrun).
 A key is `GOAL/detail`; a measurement without a row here is reported and not judged.

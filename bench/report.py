@@ -8,7 +8,20 @@ from typing import Final
 from bench.goals import GOALS, Measured, Unit, judge
 from bench.timing import Figure
 
-_HEAD: Final = ("goal", "measured", "mode", "ours", "(min..max)", "beside", "it took", "ratio", "(min..max)", "now", "goal", "")
+_HEAD: Final = (
+    "goal",
+    "measured",
+    "mode",
+    "ours",
+    "(min..max)",
+    "beside",
+    "it took",
+    "ratio",
+    "(min..max)",
+    "now",
+    "goal",
+    "",
+)
 _DIGITS: Final[dict[Unit, int]] = {"us": 1, "ms": 2, "MB": 2, "calls/s": 0, "GB/s": 2, "count": 0, "%": 1}
 
 
@@ -47,8 +60,10 @@ def table(rows: Sequence[Measured]) -> str:
     right = {3, 6, 7}
     lines = []
     for line in cells:
-        padded = [cell.rjust(width) if at in right else cell.ljust(width)
-                  for at, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        padded = [
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         lines.append("  ".join(padded).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     notes = [f"  {row.key.partition('/')[0]} {row.what}: {row.note}" for row in rows if row.note]
@@ -58,8 +73,11 @@ def table(rows: Sequence[Measured]) -> str:
 def summary(rows: Sequence[Measured], broken: Sequence[str]) -> str:
     """Return one line: how many goals were reached, how many only the bar to reach now, how many neither."""
     verdicts = [judge(row) for row in rows]
-    parts = [f"{verdicts.count('goal')} at their goal", f"{verdicts.count('now')} within the bar to reach now",
-             f"{verdicts.count('miss')} missed"]
+    parts = [
+        f"{verdicts.count('goal')} at their goal",
+        f"{verdicts.count('now')} within the bar to reach now",
+        f"{verdicts.count('miss')} missed",
+    ]
     if broken:
         parts.append(f"{len(broken)} broken: {', '.join(broken)}")
     return "; ".join(parts)
@@ -69,9 +87,16 @@ def as_data(row: Measured) -> dict[str, object]:
     """Return one line as plain data for `--json`."""
     ratio, goal = row.ratio, GOALS.get(row.key)
     return {
-        "key": row.key, "what": row.what, "mode": row.mode, "unit": row.unit, "ours": list(row.ours.rounds),
-        "beside": row.beside, "theirs": list(row.theirs.rounds) if row.theirs is not None else None,
+        "key": row.key,
+        "what": row.what,
+        "mode": row.mode,
+        "unit": row.unit,
+        "ours": list(row.ours.rounds),
+        "beside": row.beside,
+        "theirs": list(row.theirs.rounds) if row.theirs is not None else None,
         "ratio": ratio.median if ratio is not None else None,
-        "goal": goal.bound if goal is not None else None, "now": goal.now if goal is not None else None,
-        "verdict": judge(row), "note": row.note,
+        "goal": goal.bound if goal is not None else None,
+        "now": goal.now if goal is not None else None,
+        "verdict": judge(row),
+        "note": row.note,
     }

@@ -86,6 +86,8 @@ class Engine:
         self.lag = LagMonitor(self.reactor, self._lagging)
         self.operations = HostOperations(self)
         self.breaches = 0
+        self.on_shutdown: Callable[[], None] | None = None
+        """What `procession down` asks for: set by whoever runs the host in the foreground."""
         self._server: Any = None
         if options.serve or (options.serve is None and options.data_dir is not None):
             from procession.host.control_server import ControlServer
@@ -178,6 +180,10 @@ class Engine:
 
     def _lagging(self, lag_s: float, place: str) -> None:
         self.events.emit("host.lag", None, 0, seconds=round(lag_s, 3), culprit=place)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of runs under `Sandbox.off()`: the host's own, but for what is not text."""
+        return {name: value for name, value in os.environ.items() if _is_text(name) and _is_text(value)}
 
     def statistics(self) -> Statistics:
         """Count what this host has done so far."""
@@ -289,6 +295,14 @@ class _Latch:
             raise outcome
         assert outcome is not None
         return outcome
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rss_bytes() -> int:

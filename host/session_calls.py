@@ -478,10 +478,10 @@ class SessionCalls:
                     gate, call.gate = call.gate, None
                     gate.release()
 
-    def detach(self, error: ProcessionError, *, keep: bool) -> None:
-        """The process is over: answer what it had started with `error`; keep the rest for the next one, or answer it.
+    def detach(self, error: ProcessionError, refusal: Callable[[], ProcessionError], *, keep: bool) -> None:
+        """The process is over: answer what it had started with `error`, the rest with a `refusal` (or keep it).
 
-        keep: another incarnation will come. `error.ran` is "maybe" for the started; the others get "no".
+        keep: another incarnation will come and takes what was not started, in order.
         """
         after: list[Callable[[], None]] = []
         with self.lock:
@@ -500,7 +500,7 @@ class SessionCalls:
                     call.state = "queued"
                     kept.append(call)
                     continue
-                self._finish(call, self._death_of(call, error, started), after)
+                self._finish(call, self._death_of(call, error, refusal, started), after)
             if keep:
                 self._queue.extendleft(reversed(kept))
             self._bytes = sum(c.size for c in self._queue)
@@ -513,7 +513,9 @@ class SessionCalls:
         self._arena = None
         self._page = self._arena_in = self._arena_out = -1
 
-    def _death_of(self, call: HostCall, error: ProcessionError, started: bool) -> ProcessionError:
+    def _death_of(
+        self, call: HostCall, error: ProcessionError, refusal: Callable[[], ProcessionError], started: bool
+    ) -> ProcessionError:
         now = _monotonic()
         told: ProcessionError
         if call.overdue and call.request.op.lane == "run":
@@ -526,7 +528,7 @@ class SessionCalls:
         elif started or call.request.op.lane == "control":
             told = type(error)(error.message, code=error.code, ran="maybe", report=error.report, hint=error.hint)
         else:
-            told = type(error)(error.message, code=error.code, ran="no", report=error.report, hint=error.hint)
+            told = refusal()
         told.session, told.call_id, told.elapsed_s = self.session, call.call_id, now - call.opened_at
         return told
 

@@ -6,8 +6,9 @@ Pure: signals nothing, waits for nothing, reads no clock. The keeper tells it wh
        |  `---A--> ABORTING ------1 s over, main exited-------^
        `--main exited, K, owner or host gone, over a limit----^
 
-Rules: the first cause is the one recorded; once an end has begun it only ever gets harder; a strays' chance to clean up ends
-with the main process (nobody is left to wait for them). A cell that is not in the table is a bug of the keeper and raises.
+Rules: the first cause is the one recorded; once an end has begun it only ever gets harder; the strays' chance to clean
+up ends with the main process (nobody is left to wait for them). A cell that is not in the table is a bug of the keeper
+and raises.
 """
 
 from __future__ import annotations

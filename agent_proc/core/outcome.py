@@ -70,7 +70,9 @@ class Facts:
     @property
     def exit_code(self) -> int | None:
         """Its exit code, -N for a death by signal N; None when unknown."""
-        return None if self.ended is None else exit_code_of(self.ended.raw_status)
+        if self.ended is None or self.ended.raw_status < 0:
+            return None
+        return exit_code_of(self.ended.raw_status)
 
 
 def exit_code_of(raw_status: int) -> int:
@@ -119,7 +121,7 @@ def report(facts: Facts) -> RunReport:
 
 
 def _kind(facts: Facts) -> EndKind:
-    if facts.ended is None:
+    if facts.ended is None or facts.ended.cause == "fork":
         return "unknown"
     if facts.ended.cause in _KEEPER_LIMITS:
         return _KEEPER_LIMITS[facts.ended.cause]
@@ -178,11 +180,18 @@ def judge_command(facts: Facts, run_report: RunReport) -> ErrorData | None:
 
 def judge_cell(facts: Facts, run_report: RunReport) -> ErrorData:
     """Return the error of a cell whose interpreter ended under it."""
-    return _forced(facts, run_report) or crashed(facts, run_report)
+    if (forced := _forced(facts, run_report)) is not None:
+        return forced
+    if facts.cause != "none":  # it ended by itself, but of the interrupt that its deadline or a cancel sent
+        return ended_on_purpose(facts.cause, facts, run_report)
+    return crashed(facts, run_report)
 
 
 def _forced(facts: Facts, run_report: RunReport) -> ErrorData | None:
     """Return the error of a run that was ended, by its keeper or by us."""
+    if facts.ended is not None and facts.ended.cause == "fork":
+        return ErrorData(kind="HostOverloaded", message=f"{facts.label}: the system refused another process",
+                         code="resources", ran="no", elapsed_s=facts.elapsed_s)
     by_keeper = _KEEPER_LIMITS.get(facts.ended.cause) if facts.ended else None
     if by_keeper is not None:
         return _limit_error(by_keeper, facts, run_report)

@@ -1,1 +1,1 @@
-"""The command line, one file per group of verbs."""
+"""The command line, `procession`: one file per group of verbs, `app.py` the table of them, `main.py` the way in."""

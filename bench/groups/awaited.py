@@ -62,5 +62,12 @@ def measure(effort: Effort) -> Iterator[Measured]:
         loop.close()
     raw.close()
     for name in loops:
-        yield Measured(f"P2/{name}", f"awaited echo, {name}", "pin0", "us", took[name].scaled(1e6), "raw pipe ping-pong",
-                       took["raw"].scaled(1e6))
+        yield Measured(
+            f"P2/{name}",
+            f"awaited echo, {name}",
+            "pin0",
+            "us",
+            took[name].scaled(1e6),
+            "raw pipe ping-pong",
+            took["raw"].scaled(1e6),
+        )

@@ -1,8 +1,8 @@
 """P9: how long after deadline and grace a run that fights its end has left nothing behind, and what survived.
 
-The run ignores SIGTERM, has a child that does so too and a daemon (double fork, setsid, its descriptors closed). Each of
-the three writes its pid down; survivors are counted from those, not from the receipt. What is timed is deadline to error,
-less the 0.25 s between SIGTERM and SIGKILL: the error comes when the tree has been proved empty.
+The run ignores SIGTERM, has a child that does so too and a daemon (double fork, setsid, its descriptors closed). Each
+of the three writes its pid down; survivors are counted from those, not from the receipt. What is timed is deadline to
+error, less the 0.25 s between SIGTERM and SIGKILL: the error comes when the tree has been proved empty.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.goals import Measured
 from bench.ours import is_alive, open_session
-from bench.timing import Effort, Figure, wait_until
+from bench.timing import Effort, Figure
 from procession import Session, ToolTimedOut
 from procession.ipc.core.bounds import WORKER_TERM_GRACE_S
 
@@ -72,5 +72,11 @@ def measure(effort: Effort) -> Iterator[Measured]:
     p99 = figure.percentile(99)
     yield Measured("P9/overrun", f"overrun past deadline and grace, {count} runs", "free", "ms", figure)
     yield Measured("P9/overrun-p99", f"the same, p99 (max {figure.high:.1f} ms)", "free", "ms", Figure((p99,)))
-    yield Measured("P9/survivors", f"processes left of {count} runs", "free", "count", Figure((float(survivors),)),
-                   note=f"{whole} of {count} runs had all {PROCESSES} processes up at their deadline")
+    yield Measured(
+        "P9/survivors",
+        f"processes left of {count} runs",
+        "free",
+        "count",
+        Figure((float(survivors),)),
+        note=f"{whole} of {count} runs had all {PROCESSES} processes up at their deadline",
+    )

@@ -1,7 +1,7 @@
 """P8: from kill -9 of a session process to the typed error of the call in flight, and to the next call that works.
 
-The call in flight is an echo to a process that is stopped, so that it cannot have answered. Each round kills a session of
-its own: a second death within seconds would meet the back-off, which is policy and not cost. A run in flight, whose
+The call in flight is an echo to a process that is stopped, so that it cannot have answered. Each round kills a session
+of its own: a second death within seconds would meet the back-off, which is policy and not cost. A run in flight, whose
 worker tree has to end first, is reported beside it.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from bench.goals import Measured
-from bench.ours import ECHO_TIMEOUT_S, OFF, SMALL, Starter, backend_of, echo_request, is_stopped
+from bench.ours import OFF, SMALL, Starter, backend_of, echo_request, is_stopped
 from bench.peers.forker import BareFork
 from bench.timing import Effort, Figure, median_of, wait_until
 from procession import Host, Session, SessionDied
@@ -29,7 +29,7 @@ def _killed_s(host: Host, session: Session, *, during_run: bool) -> tuple[float,
     ended: Future[Outcome] = Future()
     if during_run:
         running = session.submit(time.sleep, 60, timeout=90)
-        running.add_done_callback(lambda future: ended.set_result(future.exception()))  # type: ignore[arg-type]
+        running.add_done_callback(lambda future: ended.set_result(future.exception()))
         if not wait_until(lambda: bool(session.status().calls), WAIT_S):
             raise TimeoutError("the run did not start")
     else:
@@ -41,8 +41,7 @@ def _killed_s(host: Host, session: Session, *, during_run: bool) -> tuple[float,
     os.kill(pid, signal.SIGKILL)
     error = ended.result(WAIT_S)
     told = time.perf_counter() - began
-    if not isinstance(error, SessionDied):
-        raise RuntimeError(f"the call in flight ended with {error!r}")
+    assert isinstance(error, SessionDied), f"the call in flight ended with {error!r}"
     session.echo(SMALL)
     return told, time.perf_counter() - began
 
@@ -66,9 +65,30 @@ def measure(effort: Effort) -> Iterator[Measured]:
             session.stop()
     fork.close()
     notice, start = Figure(tuple(notices)).scaled(1e3), Figure(tuple(starts)).scaled(1e3)
-    yield Measured("P8/error", "kill -9 to the error of an echo in flight", "pin0", "ms", Figure(tuple(tolds)).scaled(1e3),
-                   "SIGKILL to pidfd readable", notice)
-    yield Measured("P8/run", "the same, a run in flight", "pin0", "ms", Figure(tuple(run_tolds)).scaled(1e3),
-                   "SIGKILL to pidfd readable", notice)
-    yield Measured("P8/next", "kill -9 to the next reply", "pin0", "ms", Figure(tuple(nexts)).scaled(1e3),
-                   "session start to first reply", start)
+    yield Measured(
+        "P8/error",
+        "kill -9 to the error of an echo in flight",
+        "pin0",
+        "ms",
+        Figure(tuple(tolds)).scaled(1e3),
+        "SIGKILL to pidfd readable",
+        notice,
+    )
+    yield Measured(
+        "P8/run",
+        "the same, a run in flight",
+        "pin0",
+        "ms",
+        Figure(tuple(run_tolds)).scaled(1e3),
+        "SIGKILL to pidfd readable",
+        notice,
+    )
+    yield Measured(
+        "P8/next",
+        "kill -9 to the next reply",
+        "pin0",
+        "ms",
+        Figure(tuple(nexts)).scaled(1e3),
+        "session start to first reply",
+        start,
+    )

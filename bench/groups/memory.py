@@ -1,6 +1,6 @@
 """P7: the private memory of an idle session, all its processes counted.
 
-Private_Clean and Private_Dirty of each process below the zygote that is this session's: its keeper and the session process.
+Private_Clean and Private_Dirty of each process that is this session's: its keeper, itself, and any child it has.
 """
 
 from __future__ import annotations
@@ -30,5 +30,11 @@ def measure(effort: Effort) -> Iterator[Measured]:
             pids = {status.keeper_pid, status.pid, *children_of(status.pid)}
             totals.append(sum(private_bytes(pid) for pid in pids) / MB)
             keepers.append(private_bytes(status.keeper_pid) / MB)
-    yield Measured("P7/idle", "private memory of an idle session (keeper and session process)", "free", "MB",
-                   Figure(tuple(totals)), note=f"of it the keeper: {Figure(tuple(keepers)).median:.2f} MB")
+    yield Measured(
+        "P7/idle",
+        "private memory of an idle session (keeper and session process)",
+        "free",
+        "MB",
+        Figure(tuple(totals)),
+        note=f"of it the keeper: {Figure(tuple(keepers)).median:.2f} MB",
+    )

@@ -1,6 +1,6 @@
 """P12: a large argument and a large result of a run, beside the bandwidth of a pipe.
 
-The time is that of the whole call: encoding, the run in a forked worker, decoding. The worker does nothing with the bytes.
+The time is that of the whole call: encoding, the run in a forked worker, decoding. The worker only holds the bytes.
 """
 
 from __future__ import annotations

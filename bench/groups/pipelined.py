@@ -1,7 +1,7 @@
 """P3 and P4: calls per second to one session with many under way, beside multiprocessing's Pipe and a process pool.
 
 Procession's side hands echo requests to the host's backend (what `submit` of the face stands on) and keeps the window
-full from the completions themselves: one session, one caller, 64 under way, each a typed call with an id and a deadline.
+full from the completions themselves: one session, one caller, 64 under way, each a typed call with a deadline.
 The Pipe's side sends (number, 64 bytes) tuples with as many under way; a pool of one worker gets calls of a function.
 P4 makes the same calls without a deadline.
 """
@@ -84,5 +84,12 @@ def measure(effort: Effort) -> Iterator[Measured]:
     what = f"pipelined echo, {WINDOW} under way"
     yield Measured("P3/pipe", what, "free", "calls/s", rate["ours"], "multiprocessing Pipe, same window", rate["pipe"])
     yield Measured("P3/pool", what, "free", "calls/s", rate["ours"], "ProcessPoolExecutor(1)", rate["pool"])
-    yield Measured("P4/deadline", "the same, a deadline on each", "free", "calls/s", rate["ours"], "without a deadline",
-                   rate["undated"])
+    yield Measured(
+        "P4/deadline",
+        "the same, a deadline on each",
+        "free",
+        "calls/s",
+        rate["ours"],
+        "without a deadline",
+        rate["undated"],
+    )

@@ -30,5 +30,12 @@ def measure(effort: Effort) -> Iterator[Measured]:
         )
     fork.close()
     over_echo = took["run"].less(took["echo"])
-    yield Measured("P13/run", "run of an empty function, over an echo", "pin0", "ms", over_echo.scaled(1e3),
-                   "bare fork, same imports", took["fork"].scaled(1e3))
+    yield Measured(
+        "P13/run",
+        "run of an empty function, over an echo",
+        "pin0",
+        "ms",
+        over_echo.scaled(1e3),
+        "bare fork, same imports",
+        took["fork"].scaled(1e3),
+    )

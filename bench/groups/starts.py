@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.goals import Measured
-from bench.ours import SMALL, Starter, spare_is_there
+from bench.ours import Starter
 from bench.peers.forker import LIKE_THE_ZYGOTE, BareFork
 from bench.peers.standard import ForkServer
 from bench.timing import Effort, median_of, take_turns, wait_until
@@ -24,7 +24,7 @@ def measure(effort: Effort) -> Iterator[Measured]:
     with Starter() as cold, Starter(spares=1) as hot:
 
         def spare_s() -> float:
-            if not wait_until(lambda: spare_is_there(hot), SPARE_TIMEOUT_S):
+            if not wait_until(hot.has_spare, SPARE_TIMEOUT_S):
                 raise TimeoutError("the host made no hot spare")
             return hot.start_s()
 
@@ -42,5 +42,9 @@ def measure(effort: Effort) -> Iterator[Measured]:
     ms = {name: figure.scaled(1e3) for name, figure in took.items()}
     what = "session start to first reply"
     yield Measured("P5/fork", what, "pin0", "ms", ms["ours"], "bare fork, same imports", ms["fork"])
-    yield Measured("P5/forkserver", what, "pin0", "ms", ms["ours"], "multiprocessing forkserver, preloaded", ms["forkserver"])
-    yield Measured("P6/spare", "the same with a hot spare", "pin0", "ms", ms["spare"], "bare fork, same imports", ms["fork"])
+    yield Measured(
+        "P5/forkserver", what, "pin0", "ms", ms["ours"], "multiprocessing forkserver, preloaded", ms["forkserver"]
+    )
+    yield Measured(
+        "P6/spare", "the same with a hot spare", "pin0", "ms", ms["spare"], "bare fork, same imports", ms["fork"]
+    )

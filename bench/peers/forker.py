@@ -1,4 +1,4 @@
-"""A bare fork and a bare death, in a process like the zygote: an isolated interpreter, the same imports, one thread, frozen.
+"""A bare fork and a bare death, in a process like the zygote: isolated, the same imports, one thread, frozen.
 
 It runs as a process of its own and does the timing itself. A figure taken in the benchmark's own process would be that
 of another heap, and that process has threads by then.

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, NoReturn
+from typing import Final, Self
 
 READ_BYTES: Final = 65536
 
@@ -17,16 +17,12 @@ READ_BYTES: Final = 65536
 def fork_child(main: Callable[[], None]) -> int:
     """Fork a child that does `main` and nothing else; return its pid."""
     pid = os.fork()
-    if pid:
-        return pid
-    _child(main)
-
-
-def _child(main: Callable[[], None]) -> NoReturn:
-    try:
-        main()
-    finally:
-        os._exit(0)
+    if not pid:
+        try:
+            main()
+        finally:
+            os._exit(0)
+    return pid
 
 
 class EchoPipe:
@@ -57,7 +53,7 @@ class EchoPipe:
         os.close(self._r)
         os.waitpid(self._pid, 0)
 
-    def __enter__(self) -> EchoPipe:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -15,143 +15,45 @@ given (old and new state share what is equal), and either all ops apply or none.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
-from procession.ipc.core.bounds import BODY_DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_NODES_MAX
+from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, RESULT_NODES_MAX
 from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.state_op_types import (
+    PATH_PARTS_MAX,
+    STATE_DEPTH_MAX,
+    AnyOp,
+    AppendItems,
+    AppendText,
+    DeleteKeys,
+    DeletePath,
+    Invalid,
+    InvalidOp,
+    Op,
+    Path,
+    PrependItems,
+    PutEntry,
+    RemoveItems,
+    ReplaceState,
+    SetPath,
+    SetState,
+    State,
+    UpdateItem,
+    Value,
+    check_depth,
+    check_shape,
+)
 from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
 OPS_MAX: Final = 1_000
 """Ops of one commit: an action that needs more means ReplaceState."""
-PATH_PARTS_MAX: Final = 16
-"""Half of what data may nest, so that a place can still hold some."""
-STATE_DEPTH_MAX: Final = BODY_DEPTH_MAX
 _OPS_DEPTH_MAX: Final = STATE_DEPTH_MAX + 3
 """The list of ops, an op, and the items of one are containers around its values."""
 _HEADER_BYTES: Final = 16
 """More than the header of any container may grow by when it gains an entry, or when its one key looks like a tag."""
-
-Value: TypeAlias = Any  # data of the closed table
-State: TypeAlias = Mapping[str, Value]
-Path: TypeAlias = tuple[str, ...]
-
-
-class Op(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One change. Ops compare by value."""
-
-
-class SetState(Op, frozen=True, tag="merge"):
-    """Merge into the state: maps merge into maps at every level, everything else replaces."""
-
-    attrs: dict[str, Value]
-
-
-class ReplaceState(Op, frozen=True, tag="replace"):
-    """Make this the state."""
-
-    state: dict[str, Value]
-
-
-class DeleteKeys(Op, frozen=True, tag="delete_keys"):
-    """Drop keys of the state itself; those it has not are ignored."""
-
-    keys: tuple[str, ...]
-
-
-class SetPath(Op, frozen=True, tag="set"):
-    """Put a value at a place, making the maps on the way."""
-
-    path: Path
-    value: Value
-
-
-class DeletePath(Op, frozen=True, tag="delete"):
-    """Drop a place; one that is not there is ignored."""
-
-    path: Path
-
-
-class AppendItems(Op, frozen=True, tag="append"):
-    """Add to the end of a list, then keep its last `keep_last`. Without items it only trims."""
-
-    path: Path
-    items: tuple[Value, ...]
-    keep_last: int | None = None
-
-
-class PrependItems(Op, frozen=True, tag="prepend"):
-    """Put before a list, in the order given, then keep its first `keep_first`."""
-
-    path: Path
-    items: tuple[Value, ...]
-    keep_first: int | None = None
-
-
-class UpdateItem(Op, frozen=True, tag="update"):
-    """Merge into the last item of a list whose `match_key` is `match_value`. It must be there."""
-
-    path: Path
-    match_key: str
-    match_value: str | int
-    attrs: dict[str, Value]
-
-
-class RemoveItems(Op, frozen=True, tag="remove"):
-    """Drop every item of a list whose `match_key` is one of `values`; what is not there is ignored."""
-
-    path: Path
-    match_key: str
-    values: tuple[str | int, ...]
-
-
-class PutEntry(Op, frozen=True, tag="put"):
-    """Put an entry last in a map, even when its key was there, then keep the last `keep_last` entries."""
-
-    path: Path
-    key: str
-    value: Value
-    keep_last: int | None = None
-
-
-class AppendText(Op, frozen=True, tag="text"):
-    """Add to the end of a text."""
-
-    path: Path
-    text: str
-
-
-AnyOp: TypeAlias = (
-    SetState
-    | ReplaceState
-    | DeleteKeys
-    | SetPath
-    | DeletePath
-    | AppendItems
-    | PrependItems
-    | UpdateItem
-    | RemoveItems
-    | PutEntry
-    | AppendText
-)
-
-
-class InvalidOp(ValueError):
-    """An op that cannot be applied or does not say anything; no op of its batch was applied."""
-
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(f"op {index}: {reason}")
-        self.index = index
-        self.reason = reason
-
-
-class _Invalid(Exception):
-    """A reason on its way to its index."""
-
 
 # -- the fold --------------------------------------------------------------------------------------------------------
 
@@ -167,7 +69,7 @@ def apply(state: State, ops: Sequence[AnyOp], *, checked: bool = False) -> dict[
     for index, op in enumerate(ops):
         try:
             after = _APPLY[type(op)](after, op)
-        except _Invalid as invalid:
+        except Invalid as invalid:
             raise InvalidOp(index, str(invalid)) from None
     return after if after is not state else dict(after)
 
@@ -190,7 +92,7 @@ def _change(state: dict[str, Value], path: Path, change: Callable[[Value], Value
         if below is _ABSENT:
             below = {}
         elif type(below) is not dict:
-            raise _Invalid(f"{list(path[: at + 1])} is a {type(below).__name__}, not a map")
+            raise Invalid(f"{list(path[: at + 1])} is a {type(below).__name__}, not a map")
         else:
             below = below.copy()
         inner[key] = below
@@ -216,7 +118,7 @@ def _listed(value: object, path: Path) -> list[Value]:
     if value is _ABSENT:
         return []
     if type(value) is not list:
-        raise _Invalid(f"{list(path)} is a {type(value).__name__}, not a list")
+        raise Invalid(f"{list(path)} is a {type(value).__name__}, not a list")
     return value
 
 
@@ -274,7 +176,7 @@ def _update_item(state: dict[str, Value], op: UpdateItem) -> dict[str, Value]:
             if _matches(items[at], op.match_key, op.match_value):
                 items[at] = _merge(items[at], op.attrs)
                 return items
-        raise _Invalid(f"{list(op.path)} has no item whose {op.match_key} is {op.match_value!r}")
+        raise Invalid(f"{list(op.path)} has no item whose {op.match_key} is {op.match_value!r}")
 
     return _change(state, op.path, change)
 
@@ -296,7 +198,7 @@ def _remove_items(state: dict[str, Value], op: RemoveItems) -> dict[str, Value]:
 def _put_entry(state: dict[str, Value], op: PutEntry) -> dict[str, Value]:
     def change(old: object) -> dict[str, Value]:
         if old is not _ABSENT and type(old) is not dict:
-            raise _Invalid(f"{list(op.path)} is a {type(old).__name__}, not a map")
+            raise Invalid(f"{list(op.path)} is a {type(old).__name__}, not a map")
         entries: dict[str, Value] = {} if old is _ABSENT else old.copy()  # type: ignore[attr-defined]
         entries.pop(op.key, None)
         entries[op.key] = op.value
@@ -313,7 +215,7 @@ def _append_text(state: dict[str, Value], op: AppendText) -> dict[str, Value]:
         if old is _ABSENT:
             return op.text
         if type(old) is not str:
-            raise _Invalid(f"{list(op.path)} is a {type(old).__name__}, not a text")
+            raise Invalid(f"{list(op.path)} is a {type(old).__name__}, not a text")
         return old + op.text
 
     return _change(state, op.path, change)
@@ -334,91 +236,6 @@ _APPLY: Final[Mapping[type, Callable[[dict[str, Value], Any], dict[str, Value]]]
 }
 
 
-# -- what an op may say ----------------------------------------------------------------------------------------------
-
-
-def _texts(parts: object, what: str) -> None:
-    if type(parts) is not tuple or any(type(part) is not str for part in parts):
-        raise _Invalid(f"{what} must be a tuple of texts")
-
-
-def _map(value: object, what: str) -> None:
-    if type(value) is not dict or any(type(key) is not str for key in value):
-        raise _Invalid(f"{what} must be a map with texts as keys")
-
-
-def _keep(keep: object, least: int) -> None:
-    if keep is not None and (type(keep) is not int or keep < least):
-        raise _Invalid(f"what is kept must be a number from {least}")
-
-
-def _match(key: object, values: object) -> None:
-    _texts((key,), "the key of an item")
-    if type(values) is not tuple or any(type(value) is not str and type(value) is not int for value in values):
-        raise _Invalid("an item is found by texts or integers")
-
-
-def _check_shape(op: AnyOp) -> None:
-    """Check all of one op but its values. Raises _Invalid."""
-    if type(op) not in _APPLY:
-        raise _Invalid(f"a {type(op).__name__} is no op")
-    path: Path = getattr(op, "path", ("-",))
-    _texts(path, "a path")
-    if not 1 <= len(path) <= PATH_PARTS_MAX:
-        raise _Invalid(f"a path has 1 to {PATH_PARTS_MAX} parts, not {len(path)}")
-    match op:
-        case SetState(attrs):
-            _map(attrs, "attrs")
-        case ReplaceState(state):
-            _map(state, "a state")
-        case DeleteKeys(keys):
-            _texts(keys, "keys")
-        case AppendItems(_, items, keep) | PrependItems(_, items, keep):
-            _keep(keep, 0)
-            if type(items) is not tuple:
-                raise _Invalid("items must be a tuple")
-        case UpdateItem(_, key, value, attrs):
-            _match(key, (value,))
-            _map(attrs, "attrs")
-        case RemoveItems(_, key, values):
-            _match(key, values)
-        case PutEntry(_, key, _, keep):
-            _texts((key,), "a key")
-            _keep(keep, 1)
-        case AppendText(_, text):
-            _texts((text,), "what is added to a text")
-
-
-def _check_depth(op: AnyOp) -> None:
-    """Check that the state stays within its depth wherever the values of `op` go. Raises _Invalid."""
-    match op:
-        case SetState(value) | ReplaceState(value):
-            _depth(value, 0)
-        case SetPath(path, value):
-            _depth(value, len(path))
-        case AppendItems(path, items) | PrependItems(path, items):
-            _depth(items, len(path))
-        case UpdateItem(path, _, _, value):
-            _depth(value, len(path) + 1)
-        case PutEntry(path, _, value):
-            _depth(value, len(path) + 1)
-
-
-def _depth(value: object, outside: int) -> None:
-    """Check `value` inside that many containers. It must be known to be data: what has no end is not looked for."""
-    if type(value) not in _CONTAINERS:
-        return
-    if outside >= STATE_DEPTH_MAX:
-        raise _Invalid(f"the state would nest deeper than {STATE_DEPTH_MAX} levels")
-    inner: Any = chain(value, value.values()) if isinstance(value, dict) else value
-    for item in inner:
-        if type(item) in _CONTAINERS:
-            _depth(item, outside + 1)
-
-
-_CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset, OrderedDict, Counter, deque))
-
-
 # -- bytes -----------------------------------------------------------------------------------------------------------
 
 
@@ -427,7 +244,7 @@ def encode_ops(ops: Sequence[AnyOp]) -> bytes:
     if len(ops) > OPS_MAX:
         raise InvalidOp(OPS_MAX, f"more than {OPS_MAX} ops at once")
     rows: list[list[object]] = []
-    _check_each(ops, _check_shape)
+    _check_each(ops, check_shape)
     for op in ops:
         fields = ((name, getattr(op, name)) for name in op.__struct_fields__)
         # A tuple of the op's own is written as a list, which is shorter; one that is a value stays one.
@@ -437,7 +254,7 @@ def encode_ops(ops: Sequence[AnyOp]) -> bytes:
         data = encode_value(rows, path="ops", nodes_max=RESULT_NODES_MAX, depth_max=_OPS_DEPTH_MAX)
     except UnsupportedValue:
         raise _culprit(rows) from None
-    _check_each(ops, _check_depth)  # after, since only now they are known to be data
+    _check_each(ops, check_depth)  # after, since only now they are known to be data
     return data
 
 
@@ -445,7 +262,7 @@ def _check_each(ops: Sequence[AnyOp], check: Callable[[AnyOp], None]) -> None:
     for index, op in enumerate(ops):
         try:
             check(op)
-        except _Invalid as invalid:
+        except Invalid as invalid:
             raise InvalidOp(index, str(invalid)) from None
 
 
@@ -469,8 +286,8 @@ def decode_ops(data: bytes, *, nodes_max: int = RESULT_NODES_MAX) -> list[AnyOp]
         raise ProtocolBreach("not a list of ops")
     try:
         ops: list[AnyOp] = msgspec.convert(rows, type=_OPS)
-        _check_each(ops, _check_shape)
-        _check_each(ops, _check_depth)
+        _check_each(ops, check_shape)
+        _check_each(ops, check_depth)
     except (msgspec.ValidationError, InvalidOp):
         raise ProtocolBreach("an op that says nothing") from None
     return ops

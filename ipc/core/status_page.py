@@ -13,7 +13,7 @@ PAGE_BYTES: Final = 4096
 _LAYOUT: Final = struct.Struct("<QQQQQQ")
 #: What the host asks pread for.
 USED_BYTES: Final = _LAYOUT.size
-_MAGIC: Final = 0x31306E6F69737365  # "ession01", so that a page nobody wrote is told from one
+MAGIC: Final = 0x31306E6F69737365  # "ession01", so that a page nobody wrote is told from one
 
 pack_into = _LAYOUT.pack_into
 
@@ -30,7 +30,7 @@ class StatusPage(NamedTuple):
 
 def write(buffer: bytearray | memoryview, page: StatusPage) -> None:
     """Write the page into a mapped buffer."""
-    pack_into(buffer, 0, _MAGIC, *page)
+    pack_into(buffer, 0, MAGIC, *page)
 
 
 def read(data: bytes) -> StatusPage | None:
@@ -38,4 +38,4 @@ def read(data: bytes) -> StatusPage | None:
     if len(data) < USED_BYTES:
         return None
     magic, *rest = _LAYOUT.unpack_from(data)
-    return StatusPage(*rest) if magic == _MAGIC else None
+    return StatusPage(*rest) if magic == MAGIC else None

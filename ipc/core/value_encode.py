@@ -46,19 +46,22 @@ _ONLY_STR: Final = {_STR}
 class UnsupportedValue(TypeError):
     """A value that does not cross processes; nothing was encoded. str() names where it is and what to do instead."""
 
-    def __init__(self, path: str, type_name: str, what: str, hint: str) -> None:
+    def __init__(self, path: str, type_name: str, what: str, hint: str, *, too_large: bool = False) -> None:
         super().__init__(f"{path} is {what}: {hint}")
         self.path = path
         self.type_name = type_name
         self.what = what
         self.hint = hint
+        self.too_large = too_large
+        """Whether its kind would cross and only there is too much of it."""
 
 
 class Refused(Exception):
     """Carries the refusal outwards; each container adds the step that leads into it."""
 
-    def __init__(self, type_name: str, what: str, hint: str) -> None:
+    def __init__(self, type_name: str, what: str, hint: str, *, too_large: bool = False) -> None:
         super().__init__(what)
+        self.too_large = too_large
         self.type_name = type_name
         self.what = what
         self.hint = hint
@@ -76,8 +79,8 @@ def encode_value(
 ) -> bytes:
     """Return `obj` as bytes that `decode_value` with the same bounds gives back equal and of the same type.
 
-    With `lossy`, records and subclasses of plain types go as their data. Raises UnsupportedValue, whose path starts with
-    `path`; never anything else, whatever the object does.
+    With `lossy`, records and subclasses of plain types go as their data. Raises UnsupportedValue, whose path starts
+    with `path`; never anything else but MemoryError, whatever the object does.
     """
     kind = id(type(obj))
     nodes = 1
@@ -98,13 +101,19 @@ def encode_value(
         where = "".join(reversed(refused.steps))
         if len(where) > _PATH_CHARS_MAX:
             where = f"{where[: _PATH_CHARS_MAX // 2]}...{where[-_PATH_CHARS_MAX // 4 :]}"
-        raise UnsupportedValue(path + where, refused.type_name, refused.what, refused.hint) from None
+        raise UnsupportedValue(
+            path + where, refused.type_name, refused.what, refused.hint, too_large=refused.too_large
+        ) from None
+    except MemoryError:  # a limit of the process, not a fault of the value
+        raise
     except Exception as error:  # noqa: BLE001 - a dict changed by another thread, no stack left: not our doing
         name = type_name(type(obj))
         hint = f"reading it failed with {type_name(type(error))}"
         raise UnsupportedValue(path, name, f"a {name} that cannot be read", hint) from None
     if len(data) > bytes_max:
-        raise UnsupportedValue(path, type_name(type(obj)), f"{len(data)} bytes long", f"the limit is {bytes_max} bytes")
+        raise UnsupportedValue(
+            path, type_name(type(obj)), f"{len(data)} bytes long", f"the limit is {bytes_max} bytes", too_large=True
+        )
     if nodes * _NODE_OBJECT_BYTES_MAX + len(data) * WIDE_CHAR_BYTES > RESULT_OBJECT_BYTES_MAX:
         _check_memory(obj, data, path, nodes_max, depth_max)
     return data
@@ -116,7 +125,7 @@ def _check_memory(obj: object, data: bytes, path: str, nodes_max: int, depth_max
     if object_bytes > RESULT_OBJECT_BYTES_MAX:
         what = f"about {object_bytes >> 20} MiB of objects"
         hint = f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB; return it as bytes, or write it to a file"
-        raise UnsupportedValue(path, type_name(type(obj)), what, hint)
+        raise UnsupportedValue(path, type_name(type(obj)), what, hint, too_large=True)
 
 
 class Packer:
@@ -176,13 +185,20 @@ class Packer:
     def spend_nodes(self, obj: object, count: int) -> None:
         self.nodes_left -= count
         if self.nodes_left < 0:
-            raise Refused(type_name(type(obj)), "more than it may hold", f"the limit is {self.nodes_max} values in all")
+            raise Refused(
+                type_name(type(obj)),
+                "more than it may hold",
+                f"the limit is {self.nodes_max} values in all",
+                too_large=True,
+            )
 
     def spend_bytes(self, obj: object, count: int) -> None:
         """Account for bytes before they are copied; what is only referred to may be accounted for later."""
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise Refused(type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all")
+            raise Refused(
+                type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all", too_large=True
+            )
 
     def enter(self, obj: object) -> None:
         self.path.append(obj)
@@ -204,7 +220,9 @@ class Packer:
         if kind == _INT and not -(1 << 63) <= obj < 1 << 64:
             size = obj.bit_length() // 8 + 1
             if size > tags.INTEGER_BYTES_MAX:
-                raise Refused("int", f"an int of {size} bytes", f"the limit is {tags.INTEGER_BYTES_MAX} bytes")
+                raise Refused(
+                    "int", f"an int of {size} bytes", f"the limit is {tags.INTEGER_BYTES_MAX} bytes", too_large=True
+                )
             self.spend_bytes(obj, size)
             return self.tag(tags.INTEGER, obj.to_bytes(size, "big", signed=True))
         if kind == _STR:

@@ -4,9 +4,12 @@
     reading   leader and follower: the reactor leads by default. A caller that waits becomes the leader: it polls with its own
               deadline, completes everybody's replies, and hands the role back; so its call crosses no loop and no thread.
               Callers that wait while another one leads follow: they sleep until their own reply, or until the role is free.
+    parking   the last to leave lets the reading lie for `PARK_S` when no call is open, so that a thread which calls again and
+              again takes the lead without telling the kernel each time; then the reactor takes it back by itself.
 
 What a message means is not decided here: `dispatch` is called with the lock held and returns what is to be run without it.
-Rules: both ends are non-blocking; nothing is ever read without the lock; whoever leaves `wait` hands the role on.
+Rules: both ends are non-blocking; nothing is ever read without the lock; whoever leaves `wait` hands the role on. A read or
+a write that an interrupt (Ctrl-C) cuts in half makes the channel unusable, loudly: half a frame is never guessed at.
 """
 
 from __future__ import annotations
@@ -17,18 +20,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from procession.ipc.core.bounds import READ_BYTES
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
-from procession.ipc.transport.reactor import Reactor
+from procession.ipc.transport.pipe_write import write
+from procession.ipc.transport.reactor import Reactor, tell_surprise
 
 After = Sequence[Callable[[], None]]
 #: Handles messages with the lock held; returns callbacks to run after it is released (None for none).
 Dispatch = Callable[[list[Any]], After | None]
 #: Told once when the channel is unusable: a breach of the other side, or a reason as text.
 Lost = Callable[["ProtocolBreach | str"], None]
+
+#: How long reading may lie when the last caller has left and no call is open. What comes unasked is read this much later;
+#: that is far below what anybody sees (100 ms) and costs one wake-up for hundreds of calls.
+PARK_S: Final = 0.005
+#: Longest single sleep in `wait`; what waits for ever does so in pieces that every kernel timeout can hold.
+SLEEP_S_MAX: Final = 3600.0
 
 _monotonic = time.monotonic
 _ident = threading.get_ident
@@ -46,7 +56,11 @@ class Waiter:
 
 
 class Channel:
-    """See the module's text."""
+    """See the module's text.
+
+    lock: the owner's, when the channel is part of a larger value. pending: says, with the lock held, whether any call is
+    open; without it nothing is ever parked. on_room: called with the lock held when a full pipe has taken something again.
+    """
 
     def __init__(
         self,
@@ -57,8 +71,11 @@ class Channel:
         dispatch: Dispatch,
         lost: Lost,
         lock: threading.Lock | None = None,
+        *,
+        pending: Callable[[], bool] | None = None,
+        on_room: Callable[[], None] | None = None,
     ) -> None:
-        self.lock = lock or threading.Lock()  # the owner's, when the channel is part of a larger value
+        self.lock = lock or threading.Lock()
         self.connection = connection
         self.read_fd = read_fd
         self.write_fd = write_fd
@@ -66,12 +83,19 @@ class Channel:
         self._reactor = reactor
         self._dispatch = dispatch
         self._lost = lost
+        self._pending = pending
+        self._on_room = on_room
         self._unsent = b""
         self._writing = False  # the reactor watches for room
         self._flush_due = False
         self._leader: Waiter | None = None
         self._leader_thread = 0
+        self._leads = 0  # how often the lead was taken
         self._followers: deque[Waiter] = deque()
+        self._paused = False  # the reactor does not read
+        self._held = False  # nobody shall read
+        self._park_due = False  # a timer will look whether the reactor should read again
+        self._park_leads = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_left = -1
         self._poll = select.poll()
@@ -90,24 +114,28 @@ class Channel:
         if self.closed:
             return
         connection = self.connection
-        data = self._unsent or connection.take()
-        while data:
-            try:
-                count = os.write(self.write_fd, data)
-            except BlockingIOError:
-                count = 0
-            except OSError:  # the reader is gone; its end is told by its keeper (law 8), so nothing is said here
+        try:
+            data = self._unsent or connection.take()
+            while data:
+                try:
+                    count = write(self.write_fd, data)
+                except BlockingIOError:
+                    count = 0
+                except OSError:  # the reader is gone; its end is told by its keeper (law 8), so nothing is said here
+                    self._unsent = b""
+                    self._watch_writable(False)
+                    return
+                if count < len(data):
+                    self._unsent = data[count:]
+                    self._watch_writable(True)
+                    return
                 self._unsent = b""
+                data = connection.take() if connection.wants_write else b""
+            if self._writing:
                 self._watch_writable(False)
-                return
-            if count < len(data):
-                self._unsent = data[count:]
-                self._watch_writable(True)
-                return
-            self._unsent = b""
-            data = connection.take() if connection.wants_write else b""
-        if self._writing:
-            self._watch_writable(False)
+        except BaseException:
+            self._spoil("interrupted in the middle of a write")
+            raise
 
     def flush_soon(self) -> None:
         """Write with the reactor's next turn, once for all that is queued by then. The lock is held, by the loop's thread."""
@@ -127,7 +155,11 @@ class Channel:
 
     def _writable(self) -> None:
         with self.lock:
+            if self.closed:
+                return
             self.flush()
+            if self._on_room is not None:
+                self._on_room()
 
     @property
     def unsent_bytes(self) -> int:
@@ -138,48 +170,98 @@ class Channel:
     def _readable(self) -> None:
         """The reactor's turn, unless somebody has taken the lead since it looked."""
         with self.lock:
-            if self._leader is not None or self.closed:
+            if self._leader is not None or self.closed or self._held:
                 return
             after, lost = self._read()
         self._settle(after, lost)
 
     def _read(self) -> tuple[After | None, ProtocolBreach | str | None]:
         """Read once and dispatch. The lock is held."""
+        after: After | None = None
         try:
-            data = os.read(self.read_fd, READ_BYTES)
-        except BlockingIOError:
-            return None, None
-        except OSError as problem:
-            return None, str(problem)
-        if not data:
-            return None, "end of file"
-        try:
+            try:
+                data = os.read(self.read_fd, READ_BYTES)
+            except BlockingIOError:
+                return None, None
+            except OSError as problem:
+                return None, problem.strerror or "read failed"
+            if not data:
+                return None, "end of file"
             messages = self.connection.feed(data)
-            after = self._dispatch(messages) if messages else None
+            if len(messages) == 1:
+                after = self._dispatch(messages)
+            elif messages:
+                after = both = list[Callable[[], None]]()
+                for message in messages:  # one by one: what an earlier one completed is told, though a later one is a breach
+                    both.extend(self._dispatch([message]) or ())
+            if self.connection.wants_write and not self._writing:
+                self.flush()
         except ProtocolBreach as breach:
-            return None, breach
-        if self.connection.wants_write and not self._writing:
-            self.flush()
+            return after, breach
+        except BaseException:
+            self._spoil("interrupted in the middle of a read")
+            raise
         return after, None
 
     def _settle(self, after: After | None, lost: ProtocolBreach | str | None) -> None:
         if after:
-            for callback in after:
-                callback()
-        if lost is not None:
-            self.stop_reading()
+            self._run(after)
+        if lost is not None and self.stop_reading():
             self._lost(lost)
 
-    def stop_reading(self) -> None:
-        """Read no more; callers that wait go on waiting for their outcome from elsewhere."""
+    def _run(self, after: After) -> None:
+        """Run callbacks; one that raises is an event, and an interrupt leaves the others to the reactor."""
+        rest = iter(after)
+        for callback in rest:
+            try:
+                callback()
+            except Exception as problem:  # noqa: BLE001 - somebody else's: it is not the outcome of this thread's call
+                tell_surprise(self._reactor, problem, callback)
+            except BaseException:
+                for left in rest:
+                    self._reactor.call_soon(left)
+                raise
+
+    def hold(self, held: bool) -> None:
+        """Read nothing until let go: the other side is sent more than it takes. The lock is held; nobody waits here."""
+        if held != self._held and not self.closed:
+            self._held = held
+            if held:
+                self._pause()
+            elif self._leader is None:
+                self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._reactor.pause(self.read_fd)
+
+    def _resume(self) -> None:
+        if self._paused and not self._held:
+            self._paused = False
+            self._reactor.resume(self.read_fd)
+
+    def stop_reading(self) -> bool:
+        """Read no more and send everybody who waits away; False when that was done before."""
         with self.lock:
-            if self.closed:
-                return
-            self.closed = True
-            self._reactor.remove(self.read_fd)
-            if self._writing:
-                self._watch_writable(False)
-            self._wake_leader()
+            return self._stop()
+
+    def _stop(self) -> bool:
+        if self.closed:
+            return False
+        self.closed = True
+        self._reactor.remove(self.read_fd)
+        if self._writing:
+            self._watch_writable(False)
+        self._wake_leader()
+        while self._followers:
+            self.wake(self._followers.popleft())
+        return True
+
+    def _spoil(self, reason: str) -> None:
+        """Correct or stopped (law 10): what was read or written is no longer known. The lock is held."""
+        if self._stop():
+            self._reactor.call_soon(lambda: self._lost(reason))
 
     def drain(self, rounds: int) -> None:
         """Read what is still in the pipe of an end that is over, at most `rounds` reads (the reactor's thread)."""
@@ -189,11 +271,9 @@ class Channel:
                     return
                 after, lost = self._read()
             if after:
-                for callback in after:
-                    callback()
+                self._run(after)
             if lost is not None:
-                self.stop_reading()
-                if isinstance(lost, ProtocolBreach):
+                if self.stop_reading() and isinstance(lost, ProtocolBreach):
                     self._lost(lost)
                 return
 
@@ -214,86 +294,103 @@ class Channel:
             self._wake_leader()
 
     def _wake_leader(self) -> None:
-        if self._leader is not None:
+        if self._leader is not None and self._wake >= 0:  # once closed, it has been woken already
             os.eventfd_write(self._wake, 1)
 
     def wait(self, waiter: Waiter, until: float) -> None:
-        """Wait until the waiter has an outcome or an item, or monotonic time `until` has come."""
-        while True:
-            with self.lock:
-                if waiter.outcome is not None or waiter.items:
+        """Wait until the waiter has an outcome or an item, monotonic time `until` has come, or the channel is closed."""
+        try:
+            while True:
+                gate: threading.Lock | None = None
+                with self.lock:
+                    if waiter.outcome is not None or waiter.items or self.closed:
+                        return
+                    if self._leader is None or self._leader is waiter:  # its own: an interrupt may have left it there
+                        self._leader = waiter
+                        self._leader_thread = _ident()
+                        self._leads += 1
+                        self._pause()
+                    else:
+                        gate = threading.Lock()
+                        gate.acquire()
+                        waiter.gate = gate
+                        self._followers.append(waiter)
+                if gate is None:
+                    self._lead(waiter, until)
                     return
-                lead = self._leader is None and not self.closed
-                if lead:
-                    self._leader = waiter
-                    self._leader_thread = _ident()
-                else:
-                    gate = waiter.gate = threading.Lock()
-                    gate.acquire()
-                    self._followers.append(waiter)
-            if lead:
-                self._lead(waiter, until)
-            else:
-                self._follow(waiter, gate, until)
-            if waiter.outcome is not None or waiter.items or _monotonic() >= until:
-                return
+                if not gate.acquire(timeout=min(max(0.0, until - _monotonic()), SLEEP_S_MAX)) and _monotonic() >= until:
+                    return
+        finally:
+            self._leave(waiter)
 
     def _lead(self, waiter: Waiter, until: float) -> None:
-        try:
-            self._reactor.pause(self.read_fd)
-            while waiter.outcome is None and not waiter.items and not self.closed:
-                left = until - _monotonic()
-                if left <= 0:
-                    return
-                for fd, _ in self._poll.poll(left * 1000.0 + 0.5):
-                    if fd == self._wake:
-                        self._drain_wake()
-                        continue
-                    with self.lock:
-                        if self.closed:
-                            return
-                        after, lost = self._read()
-                    if after or lost is not None:
-                        self._settle(after, lost)
-        finally:
-            self._hand_on(waiter)
+        poll = self._poll.poll
+        while waiter.outcome is None and not waiter.items and not self.closed:
+            left = until - _monotonic()
+            if left <= 0:
+                return
+            for fd, _ in poll(min(left, SLEEP_S_MAX) * 1000.0 + 0.5):
+                if fd == self._wake:
+                    self._drain_wake()
+                    continue
+                with self.lock:
+                    if self.closed:
+                        return
+                    after, lost = self._read()
+                if after or lost is not None:
+                    self._settle(after, lost)
 
     def _drain_wake(self) -> None:
         try:
             os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
+        except (BlockingIOError, ValueError, OSError):
+            pass  # taken, or closed meanwhile
 
-    def _follow(self, waiter: Waiter, gate: threading.Lock, until: float) -> None:
-        try:
-            gate.acquire(timeout=max(0.0, until - _monotonic()))
-        finally:
-            with self.lock:
+    def _leave(self, waiter: Waiter) -> None:
+        """Leave the lead, if it is ours, to a follower that still waits, else to the reactor."""
+        with self.lock:
+            if waiter.gate is not None:
                 waiter.gate = None
                 try:
                     self._followers.remove(waiter)
                 except ValueError:
                     pass
-            self._hand_on(waiter)
-
-    def _hand_on(self, waiter: Waiter) -> None:
-        """Leave the lead, if it is ours, to a follower that still waits, else to the reactor."""
-        with self.lock:
             if self._leader is waiter:
                 self._leader = None
                 if self._wake_left >= 0:  # `close` left it to us: we were polling it
                     os.close(self._wake_left)
                     self._wake_left = -1
-            if self._leader is not None:
+            if self._leader is not None or self.closed:
                 return
             while self._followers:
                 follower = self._followers.popleft()
                 if follower.gate is not None:
-                    gate, follower.gate = follower.gate, None
-                    gate.release()
+                    self.wake(follower)
                     return
-            if not self.closed:
-                self._reactor.resume(self.read_fd)
+            if self._pending is None or self._pending():
+                self._resume()
+            elif not self._park_due and self._paused:
+                self._park()
+
+    def _park(self) -> None:
+        self._park_due = True
+        self._park_leads = self._leads
+        self._reactor.call_at(_monotonic() + PARK_S, self._unpark_turn)
+
+    def _unpark_turn(self) -> None:
+        with self.lock:
+            self._park_due = False
+            if self.closed or not self._paused:
+                return
+            if self._leader is None and not self._followers:
+                self._resume()
+            elif self._leads != self._park_leads:
+                self._park()  # a thread that calls again and again; one that only waits arms it itself when it leaves
+
+    def unpark(self) -> None:
+        """Let the reactor read at once: a call is being sent that nobody will wait for. The lock is held."""
+        if self._paused and self._leader is None and not self._followers:
+            self._resume()
 
     # --- end ------------------------------------------------------------------------------------------------
     def close(self) -> None:
@@ -303,20 +400,25 @@ class Channel:
             if self._wake < 0:
                 return
             fds = {self.read_fd, self.write_fd}
-            leading = self._leader is not None
             wake, self._wake = self._wake, -1
-            if leading:
+            if self._leader is not None:
                 self._wake_left = wake
+            else:
+                fds.add(wake)
         for fd in fds:
             os.close(fd)
-        if not leading:
-            os.close(wake)
 
     def forget_after_fork(self) -> None:
         """In a forked child: close this process's copies, touch nothing shared."""
         self.closed = True
-        for fd in {self.read_fd, self.write_fd, self._wake}:
+        for fd in {self.read_fd, self.write_fd, self._wake, self._wake_left}:
             try:
                 os.close(fd)
             except OSError:
                 pass
+        self._wake = self._wake_left = -1
+
+    def __repr__(self) -> str:
+        lead = "caller" if self._leader is not None else "parked" if self._paused else "reactor"
+        state = "closed" if self.closed else f"lead={lead} followers={len(self._followers)}"
+        return f"<Channel {state} unsent={self.unsent_bytes} {self.connection!r}>"

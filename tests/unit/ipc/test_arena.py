@@ -101,6 +101,7 @@ def test_a_size_that_is_no_arena_is_refused(size, align):
 def test_a_region_has_one_owner():
     arena = ArenaAllocator(2 * PAGE)
     offset = arena.alloc(10)
+    assert offset is not None
     arena.free(offset)
     for wrong in (offset, 5, PAGE):
         with pytest.raises(ValueError, match="no region"):

@@ -1,4 +1,4 @@
-"""R-20: over 200 nasty types, as a result and inside one. Each is encoded or refused, at once, and nothing else happens."""
+"""R-20: over 200 nasty types, as a result and inside one. Each is encoded or refused, at once, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 import pytest
@@ -19,10 +20,10 @@ HANG_S = 2.0
 """Each case takes microseconds; a loop that never ends is cut here and fails its test."""
 
 DUNDERS = (
-    "__iter__ __next__ __len__ __length_hint__ __getitem__ __contains__ __reversed__ __missing__ __eq__ __lt__ __hash__ "
+    "__iter__ __next__ __len__ __length_hint__ __getitem__ __contains__ __reversed__ __missing__ __eq__ __hash__ "
     "__repr__ __str__ __format__ __bytes__ __bool__ __int__ __index__ __float__ __complex__ __fspath__ __reduce__ "
-    "__reduce_ex__ __getstate__ __getnewargs_ex__ __copy__ __deepcopy__ __dir__ __sizeof__ __getattribute__ __getattr__ "
-    "__instancecheck__ __subclasscheck__ __call__ __buffer__ __add__ __and__ __rshift__ "
+    "__reduce_ex__ __getstate__ __getnewargs_ex__ __copy__ __deepcopy__ __dir__ __sizeof__ __getattribute__ __lt__ "
+    "__getattr__ __instancecheck__ __subclasscheck__ __call__ __buffer__ __add__ __and__ __rshift__ "
     "keys items values get copy encode decode to_bytes bit_length tolist"
 ).split()
 
@@ -71,8 +72,8 @@ def lies(*_: object, **__: object) -> object:
     return 1 << 40
 
 
-def nasty_class(base: type, how: Callable[..., object], meta: type = type) -> type:
-    namespace: dict[str, object] = {name: how for name in DUNDERS}
+def nasty_class(base: type, how: Callable[..., object], meta: Any = type) -> Any:
+    namespace: dict[str, object] = dict.fromkeys(DUNDERS, how)
     namespace["__class__"] = property(how)
     namespace["__dict__"] = property(how)
     return meta("Nasty", (base,), namespace)
@@ -80,7 +81,7 @@ def nasty_class(base: type, how: Callable[..., object], meta: type = type) -> ty
 
 def nasty_meta(how: Callable[..., object]) -> type:
     names = ("__hash__", "__eq__", "__repr__", "__str__", "__getattr__", "__iter__", "__len__", "__instancecheck__")
-    namespace: dict[str, object] = {name: how for name in (*names, "__subclasscheck__", "__bool__", "__contains__")}
+    namespace: dict[str, object] = dict.fromkeys((*names, "__subclasscheck__", "__bool__", "__contains__"), how)
     namespace["__name__"] = namespace["__module__"] = namespace["__mro__"] = property(how)
     namespace["mro"] = lambda cls: type.mro(cls)
     return type("NastyMeta", (type,), namespace)
@@ -110,7 +111,7 @@ def zoo() -> dict[str, object]:
         "class itself": nasty_class(object, raises, nasty_meta(raises)),
         "endless iterator": iter(int, 1),
         "count": count(),
-        "generator": (item for item in ()),
+        "generator": (item for item in ""),
         "running frame": sys._getframe(),
         "code": zoo.__code__,
         "cell": types.CellType(1),
@@ -145,7 +146,7 @@ def zoo() -> dict[str, object]:
 
 def growing() -> object:
     class Growing:
-        model_fields: dict[str, object] = {}
+        model_fields: ClassVar[dict[str, object]] = {}
 
         def model_dump(self, mode: str) -> object:
             return {"more": [Growing(), Growing()]}
@@ -193,10 +194,12 @@ def test_every_animal_is_encoded_or_refused_at_once(place, lossy):
             try:
                 wire = encode_value(value, lossy=lossy)
             except UnsupportedValue as error:
-                assert error.path.startswith("result"), name
-                assert len(str(error)) < 1000, name
+                told = str(error)
                 refused += 1
             else:
+                told = "result"
                 decode_value(wire)
+        assert told.startswith("result"), name
+        assert len(told) < 1000, name
     # Only subclasses of plain types have data that can go in their place.
     assert refused >= len(ANIMALS) if not lossy else refused >= len(ANIMALS) / 2

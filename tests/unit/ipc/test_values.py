@@ -8,9 +8,9 @@ import datetime as dt
 import enum
 import math
 import threading
-import uuid
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
-UTC = dt.timezone.utc
+UTC = dt.UTC
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def back(value: object, **options: bool) -> object:
-    return decode_value(encode_value(value, **options))
+def back(value: object, *, lossy: bool = False) -> Any:
+    return decode_value(encode_value(value, lossy=lossy))
 
 
-def same(left: object, right: object) -> bool:
+def same(left: Any, right: Any) -> bool:
     """Whether two values are equal and of the same types all the way down; NaN is NaN."""
     if type(left) is not type(right):
         return False
@@ -52,7 +52,7 @@ def same(left: object, right: object) -> bool:
             str(left.tzinfo),
             left.utcoffset(),
         ) == (right.fold, str(right.tzinfo), right.utcoffset())
-    return left == right
+    return bool(left == right)
 
 
 zones = st.one_of(
@@ -165,8 +165,9 @@ def test_a_pure_path_comes_back_as_a_path():
 def test_a_zone_that_is_unknown_here_leaves_the_offset():
     moment = dt.datetime(2024, 6, 1, tzinfo=BERLIN)
     wire = encode_value(moment).replace(b"Europe/Berlin", b"Europe/Nowhre")
-    assert decode_value(wire) == moment
-    assert decode_value(wire).utcoffset() == dt.timedelta(hours=2)
+    found: Any = decode_value(wire)
+    assert found == moment
+    assert found.utcoffset() == dt.timedelta(hours=2)
 
 
 def test_what_was_read_is_not_changed_and_what_comes_back_is_not_shared():
@@ -193,8 +194,9 @@ class Point:
     kind: dataclasses.InitVar[int] = 0
 
 
-class Pair(collections.namedtuple("Pair", "left right")):
-    pass
+class Pair(NamedTuple):
+    left: int
+    right: object
 
 
 class Model(pydantic.BaseModel):
@@ -216,7 +218,7 @@ class Arrayed(msgspec.Struct, array_like=True, tag=True):
 
 
 class Text(str):
-    pass
+    __slots__ = ()
 
 
 RECORDS = {
@@ -276,7 +278,7 @@ REFUSED = {
         {"items": [1, 2, 3, Point(1)]},
         r"result\['items'\]\[3\] is a dataclass Point: annotate the function's return type or pass returns=Point",
     ),
-    "generator": ((item for item in ()), "result is a generator: return list"),
+    "generator": ((item for item in ""), "result is a generator: return list"),
     "lock": ([threading.Lock()], r"result\[0\] is a lock: it belongs to the process"),
     "module": (math, "a module"),
     "function": (same, "a function same: call it"),
@@ -346,8 +348,15 @@ def test_sizes_are_refused_before_anything_is_copied():
         encode_value([bytearray(1_000_000)] * 20_000, bytes_max=10_000_000)
     with pytest.raises(UnsupportedValue, match="too large"):
         encode_value([1 << 500_000] * 20_000, bytes_max=10_000_000)
-    with pytest.raises(UnsupportedValue, match="too large"):
+    with pytest.raises(UnsupportedValue, match="too large") as caught:
         encode_value("x" * 11, bytes_max=10)
+    assert caught.value.too_large
+    with pytest.raises(UnsupportedValue, match="11 bytes long") as caught:
+        encode_value("x" * 10, bytes_max=10)
+    assert caught.value.too_large
+    with pytest.raises(UnsupportedValue, match="lock") as caught:
+        encode_value(threading.Lock())
+    assert not caught.value.too_large
 
 
 def test_lists_of_lists_are_counted_and_not_walked_for_ever():
@@ -359,7 +368,7 @@ def test_lists_of_lists_are_counted_and_not_walked_for_ever():
 
 
 def test_what_the_reader_would_refuse_for_its_memory_is_refused_by_the_writer():
-    value = [{str(index): {}} for index in range(300_000)]
+    value: list[dict[str, object]] = [{str(index): {}} for index in range(300_000)]
     with pytest.raises(UnsupportedValue, match="MiB of objects"):
         encode_value(value, nodes_max=1_000_000)
     with pytest.raises(UnsupportedValue, match="MiB of objects"):
@@ -369,7 +378,7 @@ def test_what_the_reader_would_refuse_for_its_memory_is_refused_by_the_writer():
 
 @given(values)
 @settings(max_examples=200, deadline=None)
-def test_what_was_encoded_fits_the_same_bounds(value):
+def test_what_was_encoded_fits_the_same_bounds(value: object):
     """The nodes that the writer counts are the nodes that the reader counts."""
     low, high = 1, 2000
     while low < high:  # the least budget with which the writer succeeds

@@ -1,0 +1,408 @@
+"""The keeper: parent and subreaper of one process, outside its sandbox; ends everything that process ever started.
+
+    owner --ctl pipe: T K A I, EOF--> keeper --fork--> main process and all it starts  (the kill domain)
+    owner <--status pipe: Born, Ended-- keeper
+
+The same code keeps a session (forked by the zygote) and one run (forked by the session). It is *not* a supervisor: it
+restarts nothing, and what its record means is its owner's business. What to do when is core/kill_ladder.py, how to
+reach all of a domain is kill_domain.py.
+
+Rules: single-threaded, every signal blocked but what a descriptor brings; once an end has begun nothing waits without a
+bound; the domain is called empty only when `wait` says there is no child left; a keeper that cannot go on kills what it
+can and dies, and its main process with it (PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Literal, NoReturn
+
+from procession.agent_proc import landlock, sysapi
+from procession.agent_proc.core.kill_ladder import Action, Event, Ladder, Phase
+from procession.agent_proc.keeper_watch import LimitsWatch, is_needed, reaped_cpu_s
+from procession.agent_proc.kill_domain import KillDomain
+from procession.agent_proc.proctree import own_memory_bytes, start_ticks
+from procession.ipc.core.frames import encode as encode_frame
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.messages import Born, Ended, encode
+
+#: Exit codes of a keeper. LEFT: it could not prove its domain empty, so its own reaper has to look for strays.
+EXIT_DONE: Final = 0
+EXIT_LEFT: Final = 3
+EXIT_BUG: Final = 70
+#: Reaped at one go before the rest of the loop gets a turn: a fork bomb must not keep us from its end.
+_REAPED_AT_ONCE: Final = 4096
+#: While sweeping, look again this often even if nothing died.
+_SWEEP_PERIOD_S: Final = 0.005
+_COMMANDS: Final = {b"T": Event.TERMINATE, b"K": Event.KILL, b"A": Event.ABORT, b"I": Event.INTERRUPT}
+_COMMAND_BYTES: Final = 64
+#: poll says a pipe is writable when it has room for this much; a complaint is never longer, so it never blocks.
+_COMPLAINT_BYTES: Final = 4096
+
+ChildMain = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A keeper as its owner holds it. ctl_w: commands to it, EOF ends it. status_r: frames of Born and Ended."""
+
+    keeper_pid: int
+    keeper_pidfd: int
+    ctl_w: int
+    status_r: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a keeper is given. probe_pidfd: the process that has to be out of its scope's reach (its parent's side)."""
+
+    ctl_r: int
+    status_w: int
+    host_pidfd: int
+    parent_pidfd: int
+    probe_pidfd: int
+    keep_fds: Collection[int]
+    limits: Limits | None
+    term_grace_s: float
+    label: str
+    method: Literal["auto", "sweep"] = "auto"
+
+
+def fork_guarded(
+    child_main: ChildMain,
+    *,
+    keep_fds: Collection[int],
+    host_pidfd: int,
+    parent_pidfd: int | None,
+    limits: Limits | None,
+    term_grace_s: float,
+    label: str,
+    method: Literal["auto", "sweep"] = "auto",
+) -> Guarded:
+    """Fork a keeper which forks a child to run `child_main`; return at once, before the child is born.
+
+    `parent_pidfd` is a pidfd of this process (None: one is made for the occasion). The child has descriptors 0, 1, 2
+    and `keep_fds`, nothing else. Raises OSError when the kernel refuses, RuntimeError when this process has threads.
+    The caller reaps the keeper.
+    """
+    if threading.active_count() != 1:
+        raise RuntimeError(f"a process with threads does not fork: {[thread.name for thread in threading.enumerate()]}")
+    opened: list[int] = []
+    try:
+        opened += os.pipe()
+        opened += os.pipe()
+        if parent_pidfd is None:
+            parent_pidfd = os.pidfd_open(os.getpid())
+            opened.append(parent_pidfd)
+        ctl_r, ctl_w, status_r, status_w = opened[:4]
+        charge = Charge(
+            ctl_r, status_w, host_pidfd, parent_pidfd, parent_pidfd, keep_fds, limits, term_grace_s, label, method
+        )
+        keeper_pid = fork_keeper(child_main, charge)
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    for fd in (ctl_r, status_w, *opened[4:]):
+        os.close(fd)
+    return Guarded(keeper_pid, os.pidfd_open(keeper_pid), ctl_w, status_r)
+
+
+def fork_keeper(child_main: ChildMain, charge: Charge, prepare: Callable[[], None] | None = None) -> int:
+    """Fork a keeper with this charge and return its pid; `prepare` runs in it first. Raises OSError."""
+    mask = sysapi.block_all_signals()  # no handler of ours may run in the copy
+    try:
+        pid = os.fork()
+        if pid == 0:
+            guard(child_main, charge, prepare)
+    finally:
+        sysapi.restore_signals(mask)
+    return pid
+
+
+def guard(child_main: ChildMain, charge: Charge, prepare: Callable[[], None] | None = None) -> NoReturn:
+    """Be a keeper from just after the fork to the exit. Never returns and never raises."""
+    code = EXIT_BUG
+    keeper: _Keeper | None = None
+    try:
+        sysapi.block_all_signals()
+        if prepare is not None:
+            prepare()
+        keeper = _Keeper(charge)
+        code = keeper.live(child_main)
+    except BaseException:
+        _complain(f"the keeper {charge.label} failed:\n{traceback.format_exc()}")
+        if keeper is not None:
+            keeper.domain.kill()
+    finally:
+        os._exit(code)
+
+
+def _complain(text: str) -> None:
+    poller = select.poll()
+    poller.register(2, select.POLLOUT)
+    if poller.poll(0):
+        try:
+            os.write(2, text.encode("utf-8", "replace")[-_COMPLAINT_BYTES:])
+        except OSError:
+            pass  # nobody reads it any more
+
+
+class _Keeper:
+    """One keeper's state, in its own process."""
+
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
+        self.pid = os.getpid()
+        self.main_pid = 0
+        self.main_pidfd = -1
+        self.raw_status: int | None = None
+        self.max_rss_bytes = 0
+        self.found = 0
+        self.reaped_late = 0
+        self.method = "none"
+        self.domain = KillDomain()
+        self.ladder = Ladder(charge.term_grace_s)
+        self.watch: LimitsWatch | None = None
+
+    # --- life -----------------------------------------------------------------------------------------------
+    def live(self, child_main: ChildMain) -> int:
+        """Set up, fork the main process, watch until the domain is over; return the exit code."""
+        charge = self.charge
+        own = {0, 1, 2, charge.ctl_r, charge.status_w, charge.host_pidfd, charge.parent_pidfd, charge.probe_pidfd}
+        sysapi.close_all_but(own.union(charge.keep_fds))
+        sysapi.set_child_subreaper()
+        os.setsid()
+        sysapi.set_name(f"keeper {charge.label}")
+        if charge.method == "auto":
+            self.domain.enter_scope(charge.probe_pidfd)
+        collects = gc.isenabled()
+        gc.disable()  # a collection would copy every page it touches
+        self.resident_bytes, anonymous_bytes = own_memory_bytes()
+        try:
+            pid = os.fork()
+        except OSError as problem:
+            self._send(Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
+            return EXIT_DONE
+        if pid == 0:
+            _be_child(child_main, charge, own, self.pid, collects)
+        self.main_pid = pid
+        self.main_pidfd = os.pidfd_open(pid)
+        for fd in charge.keep_fds:
+            if fd not in own:
+                os.close(fd)
+        self.born = now = monotonic()
+        self._send(Born(pid, start_ticks(pid) or 0, self.domain.method))
+        if charge.limits is not None and is_needed(charge.limits):
+            self.watch = LimitsWatch(charge.limits, self.pid, anonymous_bytes, now)
+        return self._watch_until_over()
+
+    def _watch_until_over(self) -> int:
+        charge = self.charge
+        self.wakeup = sysapi.child_signal_fd()  # SIGCHLD is blocked since before the fork: none is lost
+        self.poller = select.poll()
+        for fd in (self.wakeup, charge.ctl_r, charge.host_pidfd, charge.parent_pidfd):
+            self.poller.register(fd, select.POLLIN)
+        while self.ladder.phase is not Phase.OVER:
+            ready = {fd for fd, _ in self.poller.poll(self._timeout_ms())}
+            self._handle(ready)
+        return self._record()
+
+    def _timeout_ms(self) -> float | None:
+        now = monotonic()
+        waits = [self.ladder.wait_s(now)]
+        if self.ladder.phase is Phase.KILLING:
+            if self.method == "sweep":
+                waits.append(_SWEEP_PERIOD_S)
+        elif self.watch is not None:
+            waits.append(self.watch.wait_s(now))
+        known = [wait for wait in waits if wait is not None]
+        return min(known) * 1000 if known else None  # poll rounds up: it never wakes just before a deadline
+
+    def _handle(self, ready: set[int]) -> None:
+        """Turn what is ready, and what is due, into events of the ladder."""
+        charge = self.charge
+        if self.wakeup in ready:
+            sysapi.drain(self.wakeup)
+            self._reap()
+        if charge.host_pidfd in ready:
+            self._never_again(charge.host_pidfd)
+            self._tell(Event.HOST_GONE)
+        if charge.parent_pidfd in ready:
+            self._never_again(charge.parent_pidfd)
+            self._tell(Event.PARENT_GONE)
+        if charge.ctl_r in ready:
+            self._read_commands()
+        now = monotonic()
+        if self.ladder.phase is Phase.KILLING:
+            if self.method == "sweep":
+                self._kill()
+        elif self.watch is not None and self.watch.wait_s(now) == 0:
+            over = self.watch.look()
+            if over is not None:
+                self._tell(over)
+        if self.ladder.phase is not Phase.OVER and self.ladder.wait_s(monotonic()) == 0:
+            self._tell(Event.DEADLINE)
+
+    def _never_again(self, fd: int) -> None:
+        self.poller.unregister(fd)  # it stays readable for good
+
+    def _read_commands(self) -> None:
+        data = os.read(self.charge.ctl_r, _COMMAND_BYTES)
+        if not data:
+            self._never_again(self.charge.ctl_r)
+            self._tell(Event.OWNER_CLOSED)
+        for at in range(len(data)):
+            event = _COMMANDS.get(data[at : at + 1])
+            if event is None:
+                raise ValueError(f"no such command: {data!r}")
+            self._tell(event)
+
+    def _reap(self) -> None:
+        """Reap all that has died; tell of the main process, and of a domain that is empty."""
+        for _ in range(_REAPED_AT_ONCE):
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                if self.ladder.phase is Phase.KILLING:
+                    self._tell(Event.EMPTY)
+                return
+            if pid == 0:
+                return
+            if pid == self.main_pid:
+                self.raw_status = status
+                self.max_rss_bytes = usage.ru_maxrss * 1024
+                self._tell(Event.MAIN_EXITED)
+            elif self.ladder.began is not None:
+                self.reaped_late += 1
+        os.kill(self.pid, signal.SIGCHLD)  # there are more: come back to them
+
+    # --- what the ladder asks for -----------------------------------------------------------------------------
+    def _tell(self, event: Event) -> None:
+        before = self.ladder
+        self.ladder, action = before.step(event, monotonic())
+        if before.began is None and self.ladder.began is not None and event is not Event.MAIN_EXITED:
+            self._count()
+        match action:
+            case Action.INTERRUPT_MAIN:
+                self._signal_main(signal.SIGINT)
+            case Action.ABORT_MAIN:
+                self._signal_main(signal.SIGABRT, signal.SIGCONT)
+            case Action.TERMINATE_TREE:
+                self.method = self.domain.signal(signal.SIGTERM, signal.SIGCONT)  # a stopped process dies only awake
+            case Action.KILL_TREE:
+                self._end(event)
+            case Action.NOTHING | Action.RECORD:
+                pass
+
+    def _signal_main(self, *signals: int) -> None:
+        if self.raw_status is None:  # not reaped, so the pid is its own
+            for number in signals:
+                signal.pidfd_send_signal(self.main_pidfd, number)
+
+    def _count(self) -> None:
+        """Count what is alive as the end begins, the main process not counted."""
+        self.found = sum(stat.pid != self.main_pid for stat in self.domain.look())
+
+    def _end(self, event: Event) -> None:
+        """Kill what is left. Most often nothing is: then no look at /proc, no signal."""
+        if event is Event.MAIN_EXITED:
+            self._reap()
+            if self.ladder.phase is Phase.OVER:
+                return
+            if self.method == "none":
+                self._count()
+        self._kill()
+        self._reap()
+
+    def _kill(self) -> None:
+        self.method = self.domain.kill()
+
+    # --- the record ---------------------------------------------------------------------------------------------
+    def _record(self) -> int:
+        """Write the one record; return the exit code."""
+        now = monotonic()
+        left = 0
+        if self._has_children():
+            left = max(1, len(self.domain.look()))
+        cpu_s = reaped_cpu_s()
+        grown = max(0, self.max_rss_bytes - self.resident_bytes)
+        peak = grown if self.watch is None else max(grown, self.watch.peak_bytes)
+        self._send(Ended(
+            raw_status=-1 if self.raw_status is None else self.raw_status,
+            cause=self._cause(cpu_s),
+            found=max(self.found, self.reaped_late),
+            left=left,
+            method=self.method,
+            elapsed_s=now - self.born,
+            cpu_s=cpu_s,
+            max_rss_bytes=grown,
+            peak_memory_bytes=peak,
+        ))
+        return EXIT_LEFT if left else EXIT_DONE
+
+    def _has_children(self) -> bool:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _cause(self, cpu_s: float) -> str:
+        """Name the cause; a death by the kernel's own CPU limit is one of the limit."""
+        cause = self.ladder.cause
+        limits = self.charge.limits
+        if cause == "exit" and limits is not None and limits.cpu_s is not None and cpu_s >= limits.cpu_s:
+            died_of = os.WTERMSIG(self.raw_status or 0) if self.raw_status is not None else 0
+            if died_of in (signal.SIGXCPU, signal.SIGKILL):
+                return "cpu"
+        return cause
+
+    def _send(self, message: Born | Ended) -> None:
+        try:
+            os.write(self.charge.status_w, encode_frame(encode(message)))  # 200 bytes in all: the pipe has room
+        except BrokenPipeError:
+            pass  # the owner is gone; the domain ends all the same
+
+
+def _be_child(child_main: ChildMain, charge: Charge, keepers: set[int], keeper_pid: int, collects: bool) -> NoReturn:
+    """Be the main process: cut loose from the keeper's descriptors, signals and scope, then run `child_main`."""
+    code = 1
+    try:
+        sysapi.set_pdeathsig(signal.SIGKILL)
+        if os.getppid() != keeper_pid:
+            os._exit(1)  # the keeper died before the line above
+        for fd in keepers.difference(charge.keep_fds, (0, 1, 2)):
+            os.close(fd)
+        os.setsid()
+        landlock.scope_signals()  # nested: neither keeper nor owner can be signalled from here on
+        sysapi.set_name(charge.label)
+        sysapi.reset_handlers()
+        sysapi.unblock_all_signals()
+        reseed()
+        if collects:
+            gc.enable()
+        child_main()
+        code = 0
+    except SystemExit as wanted:
+        code = wanted.code if isinstance(wanted.code, int) else 0 if wanted.code is None else 1
+    except BaseException:
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(code & 0xFF)
+
+
+def reseed() -> None:
+    """Give this forked process random numbers of its own; `random` itself does so at every fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

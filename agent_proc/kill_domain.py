@@ -1,0 +1,118 @@
+"""A kill domain: everything below one keeper, and how to signal all of it.
+
+    scoped   the keeper is in a Landlock domain of its own that was proved to hold signals in: kill(-1, sig) then
+             reaches exactly what it started, atomically, and outruns any fork
+    sweep    best effort: every descendant that /proc shows, stopped and then killed, again until none is left
+
+It is *not* the proof that a domain is empty: that is the keeper's, which as subreaper waits until it has no child left.
+
+Rules: kill(-1) happens in one function, which tests the scope again each time. A process found by looking is signalled
+through a pidfd, and only if its start time still is the one seen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection
+from typing import Final, Literal
+
+from procession.agent_proc import landlock
+from procession.agent_proc.proctree import Stat, TreeScan, start_ticks
+
+Method = Literal["scoped", "sweep"]
+#: Processes looked at to say how many there were; beyond it the number is what was reaped.
+_COUNTED_MAX: Final = 512
+
+
+def _may_signal(pidfd: int) -> bool | None:
+    """Say whether that process could be signalled; None when it is dead, which proves nothing."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        return None
+    return True
+
+
+class KillDomain:
+    """The domain of the process that makes it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._probe = -1
+        self._scan = TreeScan(self._pid)
+        self._proved = False
+
+    def enter_scope(self, probe_pidfd: int) -> None:
+        """Enter a signal scope if the kernel has one, and prove it; before this process has children.
+
+        `probe_pidfd` is the process that must be out of reach from then on.
+        """
+        before = _may_signal(probe_pidfd)
+        entered = landlock.scope_signals()
+        self._probe = probe_pidfd
+        # Without a "yes" before, a "no" after says nothing about the scope.
+        self._proved = entered and before is True and _may_signal(probe_pidfd) is False
+
+    @property
+    def method(self) -> Method:
+        """Say how this domain would be ended now."""
+        return "scoped" if self._proved else "sweep"
+
+    def signal(self, *signals: int, spare: Collection[int] = ()) -> Method:
+        """Send the signals to everything in the domain but this process; return how.
+
+        `spare`: children left alone with all below them (they force the sweep).
+        """
+        if not spare and self._signal_scope(signals):
+            return "scoped"
+        self._signal_found(signals, self.look(spare))
+        return "sweep"
+
+    def kill(self, spare: Collection[int] = ()) -> Method:
+        """SIGKILL everything in the domain, once. After a sweep look again: what it did not see goes on."""
+        if not spare and self._signal_scope((signal.SIGKILL,)):
+            return "scoped"
+        # Stopped first, all of them: then none can answer the death of another by a fork.
+        self._signal_found((signal.SIGSTOP,), self.look(spare))
+        self._signal_found((signal.SIGKILL,), self.look(spare))
+        return "sweep"
+
+    def look(self, spare: Collection[int] = (), most: int = _COUNTED_MAX) -> list[Stat]:
+        """Return the living processes of the domain, this one not counted."""
+        return [stat for stat in self._scan.look(spare, most) if stat.is_alive]
+
+    def _signal_scope(self, signals: Collection[int]) -> bool:
+        """Send to all that may be signalled, if that is proved to be the domain; say whether it was.
+
+        An unguarded kill(-1) would end the user's desktop: so the proof is asked for again, and its owner must be us.
+        """
+        if not self._proved or os.getpid() != self._pid:
+            return False
+        if _may_signal(self._probe) is True:
+            self._proved = False
+            return False
+        for number in signals:
+            try:
+                os.kill(-1, number)
+            except OSError:
+                pass  # ESRCH: nobody is left in it
+        return True
+
+    def _signal_found(self, signals: Collection[int], found: list[Stat]) -> None:
+        for stat in found:
+            try:
+                pidfd = os.pidfd_open(stat.pid)
+            except OSError:
+                continue  # gone, or no descriptor left: the next look tries again
+            try:
+                # A child of ours keeps its pid until we reap it; another may have died and its pid be reused.
+                if stat.parent == self._pid or start_ticks(stat.pid) == stat.start_ticks:
+                    for number in signals:
+                        signal.pidfd_send_signal(pidfd, number)
+            except OSError:
+                pass
+            finally:
+                os.close(pidfd)

@@ -1,0 +1,225 @@
+"""Are the arguments of a call good? Checked here, before anything is sent, with an error that says what is wrong.
+
+It is *not* the host's own checking: a client of another program may send anything. Rule: what passes is returned in the
+one form the wire has; what does not is an InvalidRequest with a code, and nothing has been sent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal, cast
+
+from procession.api.sandbox import Sandbox
+from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
+from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.operations import Operation
+
+Restart = Literal["permanent", "transient", "temporary"]
+
+_RESTARTS: Final = ("permanent", "transient", "temporary")
+#: A name is shown in tables, typed in shells and made part of file names.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_LIMITS: Final = Limits()
+#: Sessions and runs at once are processes: beyond this a number is a typing error, not a wish.
+_COUNT_MAX: Final = 100_000
+
+
+def check_timeout(timeout: float | None, op: Operation) -> float | None:
+    """Return `timeout` in seconds. None is good only for what has no deadline of its own (R: always finite)."""
+    if timeout.__class__ is float or timeout.__class__ is int:
+        if 0 < cast("float", timeout) <= TIMEOUT_S_MAX:  # NaN compares false, so it is refused here too
+            return timeout
+    elif timeout is None:
+        if op.timeout_s is None:
+            return None
+        raise InvalidRequest(
+            f"timeout: {op.name} always has a deadline; None is not one",
+            code="invalid_timeout",
+            hint=f"give seconds, at most {TIMEOUT_S_MAX:.0f}; the default is {op.timeout_s:g}",
+        )
+    raise InvalidRequest(
+        f"timeout: must be seconds above zero and at most {TIMEOUT_S_MAX:.0f}, not {_shown(timeout)}",
+        code="invalid_timeout",
+    )
+
+
+def check_grace(grace: float | None) -> float:
+    """Return how long to wait for an end that was asked for, in seconds; 0 is at once."""
+    if grace is None:
+        return STOP_GRACE_S
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= TIMEOUT_S_MAX:
+        raise InvalidRequest(f"grace: must be seconds of at least zero, not {_shown(grace)}", code="invalid_timeout")
+    return float(grace)
+
+
+def check_callable(fn: object) -> None:
+    """Refuse what cannot be called."""
+    if not callable(fn):
+        raise InvalidRequest(
+            f"a function is needed, not {_shown(fn)}",
+            code="not_callable",
+            hint="pass the function itself and its arguments after it: run(f, 1, 2)",
+        )
+
+
+def check_name(name: str | None) -> str:
+    """Return a session's name, "" to have one chosen."""
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"name: {_shown(name)} is not a session's name",
+            code="invalid_name",
+            hint="1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
+        )
+    return name
+
+
+def check_session(session: object) -> str:
+    """Return an id or name of a session that a caller wants to reach."""
+    if not isinstance(session, str) or not session:
+        raise InvalidRequest(f"a session's id or name is needed, not {_shown(session)}", code="invalid_session")
+    return session
+
+
+def check_project(project: str | os.PathLike[str] | None) -> str | None:
+    """Return the project's folder as an absolute path; it must be there."""
+    if project is None:
+        return None
+    path = os.path.abspath(os.path.expanduser(_path("project", project)))
+    if not os.path.exists(path):
+        raise InvalidRequest(f"project: there is no {path}", code="path_not_found")
+    if not os.path.isdir(path):
+        raise InvalidRequest(f"project: {path} is not a folder", code="path_not_directory")
+    return path
+
+
+def check_import_paths(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return folders to import from as absolute paths; each must be there."""
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise InvalidRequest("import_paths: a list of folders, not one", code="invalid_request")
+    found = tuple(os.path.abspath(os.path.expanduser(_path("import_paths", path))) for path in paths)
+    for path in found:
+        if not os.path.isdir(path):
+            raise InvalidRequest(f"import_paths: {path} is not a folder", code="path_not_found")
+    return found
+
+
+def check_preload(modules: Iterable[str]) -> tuple[str, ...]:
+    """Return names of modules to import once, in the zygote."""
+    found = (modules,) if isinstance(modules, str) else tuple(modules)
+    for name in found:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise InvalidRequest(f"preload: {_shown(name)} is not the name of a module", code="invalid_preload")
+    return found
+
+
+def check_limits(limits: Limits | None) -> Limits:
+    """Return the limits of one run; unset ones are the session's."""
+    if limits is None:
+        return _NO_LIMITS
+    if not isinstance(limits, Limits):
+        raise InvalidRequest(
+            f"limits: a Limits is needed, not {_shown(limits)}", code="invalid_limit", hint='Limits(memory="256M")'
+        )
+    return limits
+
+
+def check_sandbox(sandbox: Sandbox) -> str:
+    """Return the sandbox as the wire has it."""
+    if not isinstance(sandbox, Sandbox):
+        raise InvalidRequest(
+            f"sandbox: a Sandbox is needed, not {_shown(sandbox)}", code="invalid_sandbox", hint="Sandbox.off()"
+        )
+    return sandbox.level
+
+
+def check_restart(restart: str) -> Restart:
+    """Return when a session that ended is started again."""
+    if restart not in _RESTARTS:
+        raise InvalidRequest(
+            f"restart: must be one of {', '.join(_RESTARTS)}, not {_shown(restart)}", code="invalid_restart"
+        )
+    return cast("Restart", restart)
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """Return a whole number of things to have at once."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _COUNT_MAX:
+        raise InvalidRequest(f"{name}: must be a whole number of at least {least}, not {_shown(value)}")
+    return value
+
+
+def check_command(command: str | Sequence[str | os.PathLike[str]]) -> tuple[tuple[str, ...], bool]:
+    """Return (argv, whether it is one text for `sh -c`)."""
+    if isinstance(command, str):
+        if not command.strip():
+            raise InvalidRequest("command: it is empty", code="invalid_command")
+        argv: tuple[str, ...] = (command,)
+    else:
+        try:
+            argv = tuple(os.fspath(part) for part in command)
+        except TypeError:
+            raise InvalidRequest(
+                f"command: a list of texts or one text for the shell is needed, not {_shown(command)}",
+                code="invalid_command",
+            ) from None
+        if not argv or not all(isinstance(part, str) for part in argv) or not argv[0]:
+            raise InvalidRequest("command: a list of texts is needed, the program first", code="invalid_command")
+    if any("\0" in part for part in argv):
+        raise InvalidRequest("command: a NUL cannot be part of it", code="invalid_command")
+    return argv, isinstance(command, str)
+
+
+def check_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
+    """Return the folder to run in; a relative one starts at the project, which only the session knows."""
+    return None if cwd is None else _path("cwd", cwd)
+
+
+def check_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return environment variables."""
+    if env is None:
+        return None
+    found = dict(env)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequest(f"env: names and values are texts, not {_shown(name)}: {_shown(value)}")
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise InvalidRequest(f"env: {name!r} cannot be set like this")
+    return found
+
+
+def check_input(data: str | bytes | bytearray | memoryview | None) -> bytes | None:
+    """Return what goes to a command's standard input; text goes as UTF-8."""
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise InvalidRequest(f"input: text or bytes are needed, not {_shown(data)}")
+
+
+def check_text(name: str, value: str) -> str:
+    """Return a text argument."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name}: a text is needed, not {_shown(value)}")
+    return value
+
+
+def _path(name: str, value: str | os.PathLike[str]) -> str:
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        raise InvalidRequest(f"{name}: a path is needed, not {_shown(value)}", code="path_not_found") from None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidRequest(f"{name}: {_shown(value)} is not a path", code="path_not_found")
+    return path
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str | int | float | bool | bytes | None) else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."

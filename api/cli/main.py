@@ -1,0 +1,83 @@
+"""The way in: `main()` reads the command line, runs a verb, and turns whatever ended it into a line and an exit code.
+
+Rules: an error is one readable line on stderr and a hint, never a traceback (`--debug` shows it); whatever the verb did,
+the exit code is its table's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from procession.api.cli import exit_codes
+from procession.api.cli.app import build, first_word
+from procession.api.cli.output import complain
+from procession.ipc.core.errors import ProcessionError
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit with its code."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or exit_codes.BROKEN_PIPE
+    if code == exit_codes.BROKEN_PIPE:
+        _let_go_of_stdout()
+    sys.exit(code)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Only SystemExit of completion scripts passes through."""
+    words = list(argv)
+    verb = first_word(words)
+    kind = exit_codes.kind_of(verb)
+    try:
+        result = build(words)(args=words, prog_name="procession", standalone_mode=False)
+    except ProcessionError as error:
+        _show_traceback(words)
+        complain(error.message or error.code, error.hint)
+        return exit_codes.for_error(error, kind)
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt, "__notes__", ()):
+            complain(note.removeprefix("procession: "))
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        return exit_codes.BROKEN_PIPE
+    except Exception as problem:  # noqa: BLE001 - the one place that turns what nobody expected into a line
+        return _unexpected(problem, words, verb, kind)
+    return result if isinstance(result, int) else exit_codes.OK
+
+
+def _unexpected(problem: Exception, words: list[str], verb: str, kind: exit_codes.Kind) -> int:
+    """Answer typer's own errors as what they are, a wrong command line, and everything else as a fault of ours."""
+    tell = getattr(problem, "format_message", None)
+    if callable(tell) and hasattr(problem, "exit_code"):
+        text = str(tell())
+        if text:  # empty: no arguments at all, and the help has been shown
+            complain(text[0].lower() + text[1:], f"see `procession {verb + ' ' if verb else ''}--help`")
+        return exit_codes.usage_code(kind)
+    if type(problem).__name__ == "Abort":  # end of input at a question
+        return exit_codes.INTERRUPTED
+    _show_traceback(words)
+    where = "" if not isinstance(problem, OSError) or problem.filename is None else f" ({problem.filename})"
+    text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    complain(f"{type(problem).__name__}: {text}{where}", "`procession --debug …` shows where")
+    return exit_codes.OURS if kind == "program" else exit_codes.FAILED
+
+
+def _show_traceback(words: list[str]) -> None:
+    """Print the traceback of what is being handled if `--debug` was given before the verb."""
+    verb = first_word(words)
+    before = words[: words.index(verb)] if verb else words
+    if "--debug" in before:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _let_go_of_stdout() -> None:
+    """Nobody reads us: keep the interpreter from complaining when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,201 @@
+"""What the command line prints: tables, JSON and error lines, for a terminal or for a pipe.
+
+A terminal gets colours (not with NO_COLOR) and rich's tables; anything else gets plain columns that nothing cuts, and rich
+is not even imported. Rules: text of a session never reaches a terminal with its control characters; the keys of `--json`
+are those of the records, all of them, always.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import msgspec
+
+from procession.ipc.core.records import KillReceipt, OutputChunk
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+#: A message is for reading: longer ones are in `--json`, `why` and `inspect`.
+LINES_MAX: Final = 40
+
+Cell = str | tuple[str, str]
+"""Text, or text with the name of a style."""
+
+#: What a phase, an ending or a verdict looks like; anything else is plain.
+STYLES: Final = {
+    "good": "green", "bad": "red", "odd": "yellow", "dim": "dim",
+    "ready": "green", "starting": "yellow", "backoff": "yellow", "stopping": "yellow", "failed": "red",
+    "down": "dim", "stopped": "dim",
+}
+
+
+def colours(stream: TextIO) -> bool:
+    """Say whether `stream` takes colours: a terminal, and NO_COLOR is not set to anything."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """Make text of a session safe for a terminal: control characters are shown, not obeyed. lines: newlines and tabs stay."""
+    kept = "\n\t" if lines else ""
+    return "".join(c if c in kept or c.isprintable() else _shown(c) for c in text)
+
+
+def _shown(character: str) -> str:
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+# --- error lines --------------------------------------------------------------------------------------------
+def complain(message: str, hint: str = "") -> None:
+    """Write one error line, and its hint under it, to stderr."""
+    first, *rest = clean(message, lines=True).splitlines() or [""]
+    red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if colours(sys.stderr) else ("", "", "")
+    lines = [f"{red}procession:{off} {first}", *(f"  {line}" for line in rest[:LINES_MAX])]
+    if hint:
+        lines.append(f"  {dim}hint: {clean(hint)}{off}")
+    _write_err("\n".join(lines) + "\n")
+
+
+def note(text: str) -> None:
+    """Write one line of ours to stderr, dim on a terminal."""
+    dim, off = ("\x1b[2m", "\x1b[0m") if colours(sys.stderr) else ("", "")
+    _write_err(f"{dim}procession: {clean(text)}{off}\n")
+
+
+def _write_err(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (BrokenPipeError, ValueError):  # nobody reads it, or it is closed: there is no one to tell
+        pass
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+def plain(value: object) -> Any:  # noqa: ANN401 - what json.dumps takes has no narrower name
+    """Turn a record into dicts and lists with every field present; bytes become base64 text."""
+    if isinstance(value, OutputChunk):
+        return {"stream": value.stream, "call": value.call, "dropped": value.dropped, "text": value.text,
+                "data": plain(value.data)}
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value
+
+
+def print_json(value: object, *, line: bool = False) -> None:
+    """Print a JSON document; line: on one line, for following verbs."""
+    import json
+
+    text = json.dumps(plain(value), ensure_ascii=False, indent=None if line else 2)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+# --- tables and pairs ---------------------------------------------------------------------------------------
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print a table: rich's on a terminal, plain columns elsewhere."""
+    if sys.stdout.isatty():
+        console().print(rich_table(columns, rows))
+    else:
+        print(plain_table(columns, rows), flush=True)
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Return columns aligned with spaces, nothing cut."""
+    lines = [list(columns), *([clean(_text(cell)) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+                     for line in lines)
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table for a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(Text(clean(_text(cell)), style=_style(cell)) for cell in row))
+    return table
+
+
+def print_pairs(pairs: Iterable[tuple[str, Cell]]) -> None:
+    """Print names and values, one a line."""
+    found = [(name, cell) for name, cell in pairs if _text(cell)]
+    width = max((len(name) for name, _ in found), default=0)
+    bold, off = ("\x1b[1m", "\x1b[0m") if colours(sys.stdout) else ("", "")
+    for name, cell in found:
+        first, *rest = clean(_text(cell), lines=True).splitlines()
+        print(f"{bold}{name.ljust(width)}{off}  {first}")
+        for line in rest:
+            print(f"{'':{width}}  {line}")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    """Return rich's console for stdout; it keeps to NO_COLOR by itself."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _style(cell: Cell) -> str:
+    return "" if isinstance(cell, str) else STYLES.get(cell[1], "")
+
+
+# --- words for figures --------------------------------------------------------------------------------------
+def seconds(value: float) -> str:
+    """Say a span of time: `12 ms`, `3.4 s`, `5 min`, `2.5 h`, `3 d`."""
+    if value < 0.9995:
+        return f"{value * 1000:.0f} ms"
+    if value < 99.95:
+        return f"{value:.1f} s"
+    if value < 5400:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.0f} d"
+
+
+def size(value: int) -> str:
+    """Say a number of bytes with a binary unit."""
+    if value < 1024:
+        return f"{value} B"
+    amount = float(value)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 999.5 or unit == "GiB":
+            return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
+    raise AssertionError("the last unit takes everything")
+
+
+def receipt_words(receipt: KillReceipt) -> str:
+    """Say what an end did: `3 processes found, 0 left (scoped, 12 ms)`."""
+    words = f"{count(receipt.found, 'process', 'processes')} found, {receipt.left} left"
+    how = [receipt.method] if receipt.method not in ("", "none") else []
+    how += ["escalated"] if receipt.escalated else []
+    how += ["keeper lost"] if receipt.keeper_lost else []
+    return f"{words} ({', '.join([*how, seconds(receipt.elapsed_s)])})"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Say `1 session`, `2 sessions`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

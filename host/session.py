@@ -1,0 +1,463 @@
+"""One session of the host: the shell around its lifecycle, its calls and the process it has at the moment.
+
+Every event goes through the pure lifecycle (core/lifecycle.py); what that decides is done here, one action a line. Events that
+an action causes are queued behind it, so that a step is never inside another. The reactor's thread only, but for
+what says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, assert_never
+
+from procession.host import clock
+from procession.host.core import lifecycle
+from procession.host.core.lifecycle_values import (
+    Abandon,
+    Action,
+    AnswerWaiters,
+    Announce,
+    ArmTimer,
+    BeginBackoff,
+    CancelTimer,
+    EventKind,
+    FailPending,
+    Flush,
+    Forget,
+    Fork,
+    KillDomain,
+    Lifecycle,
+    LifecycleEvent,
+    SendShutdown,
+    SettleCalls,
+)
+from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy, exit_of
+from procession.host.host_call import HostCall
+from procession.host.incarnation import Incarnation, Owner, boot_message
+from procession.host.output_log import OutputLog
+from procession.host.session_calls import SessionCalls
+from procession.host.session_fds import ARENA_BYTES
+from procession.ipc.core.bounds import ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
+from procession.ipc.core.errors import (
+    HostLost,
+    InvalidTransition,
+    ProcessionError,
+    SessionDied,
+    SessionNotRunning,
+    StartFailed,
+)
+from procession.ipc.core.limits import merge
+from procession.ipc.core.messages import Born, Ended, Notice, Ready
+from procession.ipc.core.operations import StartBody, StoryDone
+from procession.ipc.core.records import EndKind, KillReceipt, RunReport, SessionStatus
+from procession.ipc.transport.reactor import Timer
+
+if TYPE_CHECKING:
+    from procession.host.engine import Engine
+
+Up = Callable[["ProcessionError | None"], None]
+Over = Callable[["KillReceipt | ProcessionError"], None]
+
+_CAUSES: dict[str, EndKind] = {"memory": "memory", "cpu": "cpu", "processes": "processes", "asked": "cancelled"}
+
+
+class SessionActor:
+    """See the module's text."""
+
+    def __init__(self, engine: Engine, spec: StartBody, ident: str, name: str) -> None:
+        self.id = ident
+        self.name = name
+        self.spec = spec
+        self.created_at = clock.wall()
+        self.folder: tuple[int, int] | None = None
+        self.project = spec.project or str(engine.folder.session_folder(ident))
+        self.limits = merge(spec.limits, engine.options.limits)
+        self.output = OutputLog()
+        self.last_report: RunReport | None = None
+        self.health = ""
+        self._engine = engine
+        self._reactor = engine.reactor
+        self.calls = SessionCalls(
+            engine.reactor, session=ident, overdue=self._overdue, other=self._other, output=self.output.add, wake=self._wanted
+        )
+        self._state = Lifecycle(policy=RestartPolicy(type=spec.restart))
+        self._incarnation: Incarnation | None = None
+        self._asked: Callable[[], None] | None = None  # withdraws a start that waits at the gate
+        self._release: Callable[[], None] = _nothing
+        self._ready_at = 0.0
+        self._receipt = KillReceipt()
+        self._start_error: ProcessionError | None = None
+        self._up: list[Up] = []
+        self._over: list[Over] = []
+        self._timers: dict[str, Timer] = {}
+        self._events: deque[LifecycleEvent] = deque()
+        self._stepping = False
+
+    # --- what can be seen (any thread) ----------------------------------------------------------------------
+    @property
+    def phase(self) -> str:
+        return self._state.phase
+
+    @property
+    def incarnation(self) -> int:
+        return self._state.incarnation
+
+    @property
+    def restarts(self) -> int:
+        return self._state.history.restarts
+
+    @property
+    def running(self) -> bool:
+        return self._state.phase in ("starting", "ready", "backoff", "stopping")
+
+    @property
+    def takes_slot(self) -> bool:
+        """Whether it counts as one of the host's sessions: not when it is stopped or gone."""
+        return self._state.phase not in ("stopped", "gone")
+
+    @property
+    def process(self) -> Incarnation | None:
+        return self._incarnation
+
+    @property
+    def stable_since(self) -> float:
+        return self._ready_at
+
+    def status(self) -> SessionStatus:
+        """Describe it now."""
+        state, process = self._state, self._incarnation
+        ready = state.phase == "ready"
+        return SessionStatus(
+            id=self.id, name=self.name, phase=state.phase, pid=process.pid if process else 0,
+            keeper_pid=process.keeper_pid if process else 0, incarnation=state.incarnation, restarts=self.restarts,
+            calls=self.calls.open, queued=self.calls.waiting,
+            uptime_s=round(self._reactor.now() - self._ready_at, 3) if ready else 0.0, created_at=self.created_at,
+            project=self.project, restart=self.spec.restart, sandbox=self.spec.sandbox, reason=state.reason, health=self.health,
+        )
+
+    def tell(self) -> StoryDone:
+        """Tell its story: how it came to be as it is."""
+        return StoryDone(status=self.status(), story=self._state.story, report=self.last_report,
+                         output_tail=self.output.tail() or self.output.crash_text())
+
+    # --- verbs ----------------------------------------------------------------------------------------------
+    def start(self, done: Up) -> None:
+        self._up.append(done)
+        self._step(LifecycleEvent("start"))
+
+    def resume(self, done: Up) -> None:
+        self._up.append(done)
+        self._step(LifecycleEvent("resume"))
+
+    def restart(self, done: Up) -> None:
+        self._up.append(done)
+        self._step(LifecycleEvent("restart", grace_s=0.0))
+
+    def stop(self, grace_s: float, done: Over) -> None:
+        self._over.append(done)
+        self._step(LifecycleEvent("stop", grace_s=min(grace_s, STOP_GRACE_S)))
+
+    def kill(self, done: Over) -> None:
+        self._over.append(done)
+        self._step(LifecycleEvent("kill", grace_s=0.0))
+
+    def close(self, done: Over) -> None:
+        """End it because the host closes."""
+        self.calls.close(SessionNotRunning("the host is closing", session=self.id, code="closed"))
+        self._over.append(done)
+        self._step(LifecycleEvent("close", grace_s=1.0))
+
+    def kill_now(self) -> None:
+        if self._incarnation is not None:
+            self._incarnation.kill()
+
+    def condemn(self, exit: Exit) -> None:
+        """The host itself ends this process: it is stuck, stopped, or broke the protocol."""
+        if self._incarnation is not None:
+            self._step(LifecycleEvent("condemned", exit=exit, inc=self.incarnation))
+
+    def _wanted(self) -> None:
+        """Somebody called while there is no process (any thread)."""
+        if self._state.phase != "ready":
+            self._reactor.call_soon(lambda: self._step(LifecycleEvent("call")))
+
+    def _overdue(self, call: HostCall) -> None:
+        self._emit("session.overrun", call=call.call_id, op=call.request.op.name)
+        self.condemn(Exit(ExitKind.STUCK, f"{call.request.op.name} ({call.call_id}) ran past its deadline and its grace"))
+
+    # --- the shell of the lifecycle -------------------------------------------------------------------------
+    def _step(self, event: LifecycleEvent) -> None:
+        self._events.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                self._one_step(self._events.popleft())
+        finally:
+            self._stepping = False
+
+    def _one_step(self, event: LifecycleEvent) -> None:
+        try:
+            self._state, actions = lifecycle.step(self._state, event, self._reactor.now(), clock.random)
+        except InvalidTransition as error:
+            error.session = self.id
+            self._refuse(event.kind, error)
+            return
+        for action in actions:
+            self._do(action)
+
+    def _refuse(self, kind: EventKind, error: InvalidTransition) -> None:
+        """An event without a cell: whoever asked gets the story, everybody else an event in the log."""
+        self._emit("session.invalid_transition", event=kind, text=str(error))
+        if kind in ("start", "resume", "restart") and self._up:
+            self._up.pop()(error)
+        elif kind in ("stop", "kill", "close", "remove") and self._over:
+            self._over.pop()(error)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Fork(incarnation=number, restart=restart):
+                self._fork(number, restart)
+            case SendShutdown(grace_s=grace_s):
+                if self._incarnation is not None:
+                    self._incarnation.shut_down(grace_s)
+            case KillDomain():
+                self._kill_domain()
+            case Abandon():
+                self._abandon()
+            case ArmTimer(name=name, after_s=after_s):
+                self._arm(name, f"{name}_timeout", after_s)
+            case BeginBackoff(after_s=after_s):
+                self._arm("backoff", "backoff_over", after_s)
+            case CancelTimer(name=name):
+                timer = self._timers.pop(name, None)
+                if timer is not None:
+                    timer.cancel()
+            case SettleCalls(keep=keep, kind=kind):
+                self.calls.detach(self._death(), lambda: self._why_not(kind), keep=keep)
+            case FailPending(kind=kind):
+                self.calls.refuse_all(lambda: self._why_not(kind))
+            case Flush():
+                self._flush()
+            case Announce(type=type_, detail=detail):
+                self._emit(type_, **({"detail": detail} if detail else {}))
+            case AnswerWaiters(group=group, kind=kind):
+                self._answer(group, kind)
+            case Forget():
+                pass  # whoever asked for the removal deletes (host_operations.py)
+            case _:
+                assert_never(action)
+
+    def _emit(self, kind: str, **data: str | int | float | bool | None) -> None:
+        self._engine.events.emit(kind, self.id, self.incarnation, **data)
+
+    def _arm(self, name: str, kind: EventKind | str, after_s: float) -> None:
+        old = self._timers.pop(name, None)
+        if old is not None:
+            old.cancel()
+
+        def fire() -> None:
+            self._timers.pop(name, None)
+            self._step(LifecycleEvent(kind, inc=0))  # type: ignore[arg-type]
+
+        self._timers[name] = self._reactor.call_at(self._reactor.now() + after_s, fire)
+
+    # --- the process ----------------------------------------------------------------------------------------
+    def _fork(self, number: int, restart: bool) -> None:
+        self.health = ""
+        self.output.clear_crash()
+        self._asked = self._engine.starts.ask(self.id, restart, lambda release: self._begin(number, release))
+
+    def _begin(self, number: int, release: Callable[[], None]) -> None:
+        """The gate is open: take a spare, or have a process forked."""
+        self._asked = None
+        self._release = release
+        options = self._engine.options
+        preload = tuple(self.spec.preload) or options.preload
+        owner = Owner(
+            born=lambda born: self._born(number, born), ready=lambda ready: self._is_ready(number, ready),
+            start_failed=lambda error, zygote: self._start_failed(number, error, zygote),
+            over=lambda record: self._ended(number, record), breach=lambda reason: self._breach(number, reason),
+            crash_output=self.output.add_crash_output,
+        )
+        boot = boot_message(
+            inc=number, session=self.id, name=self.name, cwd=self.project, env=self._engine.environment(), limits=self.limits,
+            sandbox=self.spec.sandbox, parallel_runs=self.spec.parallel_runs, payload_bytes_max=PAYLOAD_BYTES_MAX,
+            import_paths=(*options.import_paths, *self.spec.import_paths),
+        )
+        try:
+            os.makedirs(self.project, mode=0o700, exist_ok=True)
+            process = self._engine.starts.take_spare(preload) or Incarnation(self._reactor, self._engine.zygotes, preload)
+        except OSError as problem:
+            self._start_failed(number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False)
+            return
+        self._incarnation = process
+        process.adopt(owner, boot, self.calls.lock, self.calls.dispatch)
+        if process.over:  # it failed while it was being made
+            return
+
+    def _born(self, number: int, born: Born) -> None:
+        self._step(LifecycleEvent("forked", inc=number))
+
+    def _is_ready(self, number: int, ready: Ready) -> None:
+        if ready.version != WIRE_VERSION:
+            self._start_error = StartFailed(
+                f"the session process speaks version {ready.version}, this host {WIRE_VERSION}", phase="handshake",
+                code="version_skew", session=self.id)
+            self._step(LifecycleEvent("condemned", exit=Exit(ExitKind.START_FAILED, "version skew"), inc=number))
+            return
+        self._ready_at = self._reactor.now()
+        self._let_go()
+        self._step(LifecycleEvent("ready", inc=number))
+
+    def _let_go(self) -> None:
+        release, self._release = self._release, _nothing
+        release()
+
+    def _start_failed(self, number: int, error: ProcessionError, zygote: bool) -> None:
+        self._let_go()
+        self._incarnation = None
+        error.session = self.id
+        self._start_error = error
+        kind = ExitKind.ZYGOTE_LOST if zygote else ExitKind.START_FAILED
+        self._step(LifecycleEvent("start_failed", exit=Exit(kind, error.message), inc=number))
+
+    def _breach(self, number: int, reason: str) -> None:
+        self._engine.breaches += 1
+        self._emit("session.breach", reason=reason)
+        self._step(LifecycleEvent("condemned", exit=Exit(ExitKind.BREACH, reason), inc=number))
+
+    def _ended(self, number: int, record: Ended | None) -> None:
+        """The keeper's record of the end, or None when the keeper was lost."""
+        process = self._incarnation
+        self._let_go()
+        exit = self._exit_of(record)
+        self.last_report = self._report(process, record, exit)
+        self._receipt = self.last_report.receipt
+        starting = self._state.phase == "starting"
+        if starting and self._start_error is None or starting and self._start_error.code != "version_skew":  # type: ignore[union-attr]
+            tail = self.output.crash_text()
+            self._start_error = StartFailed(
+                f"the session process ended before it was ready: {exit}" + (f"\n{tail}" if tail else ""), phase="boot",
+                session=self.id, report=self.last_report)
+        self._emit("session.ended", how=str(exit), found=self._receipt.found, left=self._receipt.left)
+        self._step(LifecycleEvent("ended", exit=exit, inc=number))
+        if self._incarnation is process:
+            self._incarnation = None
+
+    def _exit_of(self, record: Ended | None) -> Exit:
+        pending = self.calls.open > 0
+        if record is None:
+            return Exit(ExitKind.KEEPER_LOST, "the keeper was lost", pending)
+        if record.cause == "parent_gone":
+            return Exit(ExitKind.ZYGOTE_LOST, "the zygote was lost", pending)
+        if record.cause == "memory":
+            return Exit(ExitKind.MEMORY, "", pending)
+        found = exit_of(record.raw_status, pending=pending)
+        if os.WIFEXITED(record.raw_status) and os.WEXITSTATUS(record.raw_status) == ESCALATE_EXIT:
+            return Exit(ExitKind.ESCALATED, "a run could not be proved ended", pending)
+        if found.kind is ExitKind.SIGNAL:
+            return Exit(ExitKind.SIGNAL, _signal_name(os.WTERMSIG(record.raw_status)), pending)
+        return found
+
+    def _report(self, process: Incarnation | None, record: Ended | None, exit: Exit) -> RunReport:
+        pid = process.pid if process is not None else 0
+        if record is None:
+            elapsed = self._reactor.now() - process.asked_at if process is not None else 0.0
+            return RunReport(tool="session", pid=pid, elapsed_s=elapsed, ended="unknown",
+                             stderr_tail=self.output.crash_text(), receipt=KillReceipt(keeper_lost=True, method="unknown"))
+        raw = record.raw_status
+        signalled = os.WIFSIGNALED(raw)
+        ended: EndKind = _CAUSES.get(record.cause, "signal" if signalled else "exit")
+        text = self.output.crash_text()
+        return RunReport(
+            tool="session", pid=pid, elapsed_s=record.elapsed_s, ended=ended,
+            exit_code=None if signalled else os.WEXITSTATUS(raw), signal=_signal_name(os.WTERMSIG(raw)) if signalled else None,
+            peak_memory_bytes=record.peak_memory_bytes, cpu_s=record.cpu_s, stderr_tail=text,
+            stack=text[text.find("Fatal Python error"):] if "Fatal Python error" in text else "",
+            receipt=KillReceipt(found=record.found, left=record.left, method=record.method, elapsed_s=record.elapsed_s,
+                                escalated=exit.kind is ExitKind.ESCALATED),
+        )
+
+    def _kill_domain(self) -> None:
+        if self._asked is not None:  # it still waits at the gate: there is nothing to end
+            withdraw, self._asked = self._asked, None
+            withdraw()
+            error = StartFailed("withdrawn before it was started", phase="fork", code="withdrawn", session=self.id)
+            self._start_error = error
+            self._step(LifecycleEvent("start_failed", exit=Exit(ExitKind.ASKED, "withdrawn"), inc=self.incarnation))
+        elif self._incarnation is not None:
+            self._incarnation.kill()
+
+    def _abandon(self) -> None:
+        if self._incarnation is not None:
+            self._incarnation.end_keeper()
+
+    def _flush(self) -> None:
+        process = self._incarnation
+        assert process is not None and process.channel is not None
+        self._start_error = None
+        self.calls.attach(process.channel, process.number, process.fds.page, process.fds.arena_in, process.fds.arena_out,
+                          ARENA_BYTES)
+
+    # --- answers --------------------------------------------------------------------------------------------
+    def _answer(self, group: str, kind: str) -> None:
+        if group == "up":
+            waiting, self._up = self._up, []
+            for done in waiting:
+                done(None if kind == "ready" else self._why_not(kind))
+        else:
+            ended, self._over = self._over, []
+            receipt, self._receipt = self._receipt, KillReceipt()
+            for over in ended:
+                over(receipt)
+
+    def _death(self) -> SessionDied:
+        """Make the error of the calls that were with the process when it ended."""
+        report = self.last_report
+        how = report.how() if report is not None else "unknown"
+        return SessionDied(f"the session process ended ({how}) while the call was with it", session=self.id, report=report)
+
+    def _why_not(self, kind: str) -> ProcessionError:
+        reason = self._state.reason
+        if kind == "start_failed" and self._start_error is not None:
+            return self._start_error
+        text = {
+            "failed": f"the session has failed: {reason}", "stopped": "the session was stopped", "killed": "the session was killed",
+            "closed": "the host is closing", "removed": "the session was removed", "finished": f"the session has finished: {reason}",
+            "start_failed": f"the session could not be started: {reason}",
+        }.get(kind, f"the session is not running ({kind}) {reason}")
+        hint = "`procession why` tells its story; restart() tries again" if kind == "failed" else ""
+        return SessionNotRunning(text, session=self.id, hint=hint, code=kind if kind != "finished" else "", report=self.last_report)
+
+    # --- messages that are no call's ------------------------------------------------------------------------
+    def _other(self, message: Any) -> None:
+        if isinstance(message, Notice):
+            self._emit("session.notice", kind=message.kind[:100], text=message.text[:500])
+
+    def forget(self) -> None:
+        """Let go of everything; the session is off the list."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self.calls.close(SessionNotRunning("the session was removed", session=self.id, code="removed"))
+
+    def forget_after_fork(self, error: HostLost) -> None:
+        """In a forked child of the application."""
+        self.calls.forget_after_fork(error)
+        if self._incarnation is not None:
+            self._incarnation.forget_after_fork()
+
+
+def _nothing() -> None:
+    """Release nothing."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
