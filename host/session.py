@@ -225,8 +225,8 @@ class SessionActor:
             case SendShutdown(grace_s=grace_s):
                 if self._incarnation is not None:
                     self._incarnation.shut_down(grace_s)
-            case KillDomain():
-                self._kill_domain()
+            case KillDomain(abort=abort):
+                self._kill_domain(abort)
             case Abandon():
                 self._abandon()
             case ArmTimer(name=name, after_s=after_s):
@@ -383,13 +383,15 @@ class SessionActor:
                                 escalated=exit.kind is ExitKind.ESCALATED),
         )
 
-    def _kill_domain(self) -> None:
+    def _kill_domain(self, abort: bool) -> None:
         if self._asked is not None:  # it still waits at the gate: there is nothing to end
             withdraw, self._asked = self._asked, None
             withdraw()
             error = StartFailed("withdrawn before it was started", phase="fork", code="withdrawn", session=self.id)
             self._start_error = error
             self._step(LifecycleEvent("start_failed", exit=Exit(ExitKind.ASKED, "withdrawn"), inc=self.incarnation))
+        elif self._incarnation is not None and abort:
+            self._incarnation.abort()
         elif self._incarnation is not None:
             self._incarnation.kill()
 
@@ -437,7 +439,7 @@ class SessionActor:
     # --- messages that are no call's ------------------------------------------------------------------------
     def _other(self, message: Any) -> None:
         if isinstance(message, Notice):
-            self._emit("session.notice", kind=message.kind[:100], text=message.text[:500])
+            self._emit("session.notice", about=message.kind[:100], text=message.text[:500])
 
     def forget(self) -> None:
         """Let go of everything; the session is off the list."""

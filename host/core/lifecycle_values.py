@@ -109,7 +109,7 @@ class BeginBackoff:
 
 @dataclass(frozen=True, slots=True)
 class SettleCalls:
-    """The process is over: answer the calls it had started with its end, and those it had not with `kind` unless kept."""
+    """The process is over: answer the calls it had started with its end, the others with `kind` unless they are kept."""
 
     keep: bool
     kind: Answer

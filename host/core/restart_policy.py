@@ -59,7 +59,7 @@ class Exit:
         return self.kind is not ExitKind.ASKED
 
     def __str__(self) -> str:
-        text = f"{self.kind.value} ({self.detail})" if self.detail and self.detail != self.kind.value else self.kind.value
+        text = f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
         return f"{text} with calls pending" if self.kind is ExitKind.NORMAL and self.pending else text
 
 
@@ -92,7 +92,8 @@ class RestartPolicy:
 
     def __post_init__(self) -> None:
         if self.type not in RESTART_TYPES:
-            raise InvalidRequest(f"restart: must be one of {', '.join(RESTART_TYPES)}, not {self.type!r}", code="invalid_restart")
+            raise InvalidRequest(f"restart: must be one of {', '.join(RESTART_TYPES)}, not {self.type!r}",
+                                 code="invalid_restart")
         if not 0 <= self.intensity <= INTENSITY_MAX or self.period_s <= 0 or not 0 <= self.jitter <= 1:
             raise InvalidRequest("restart: intensity, period or jitter out of range", code="invalid_restart")
         if not self.backoff_s or not self.memory_backoff_s or min(*self.backoff_s, *self.memory_backoff_s) < 0:
@@ -139,7 +140,7 @@ class Leave:
 
 
 Decision = Restart | GiveUp | Leave
-#: restart: counted. restart free: at once and not counted, for an end that is not the session's doing. leave: it is over.
+#: restart: counted. restart free: at once, not counted, for an end that is not the session's doing. leave: it is over.
 Cell = Literal["restart", "restart free", "leave"]
 
 

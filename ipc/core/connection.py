@@ -27,6 +27,7 @@ from procession.ipc.core.messages import (
     Message,
     Ready,
     Refused,
+    Reply,
     ServerHello,
     StreamChunk,
     StreamEnd,
@@ -201,6 +202,8 @@ class Connection:
             found = self._decoder.feed(data)
             if len(found) == 1 and self._role != "session":
                 message = self._decode(found[0][1])
+                if type(message) is Reply and message.inc == self.incarnation and self.greeted:  # the usual case
+                    return [message]
                 return [message] if self._accept(message) else []
             return self._several(data, found)
         except ProtocolBreach as breach:

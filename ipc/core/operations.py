@@ -21,12 +21,12 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the request and result bodies."""
 
 
-class Nothing(Body):
+class Nothing(Body, frozen=True, kw_only=True):
     """No parameters, or no result."""
 
 
 # --- answered by the session process ------------------------------------------------------------------------
-class RunBody(Body):
+class RunBody(Body, frozen=True, kw_only=True):
     """payload in: the pickled (function, args, kwargs). payload out: the encoded value. lossy: records become data."""
 
     label: str = ""
@@ -34,11 +34,11 @@ class RunBody(Body):
     lossy: bool = False
 
 
-class RunDone(Body):
+class RunDone(Body, frozen=True, kw_only=True):
     report: RunReport
 
 
-class ExecBody(Body):
+class ExecBody(Body, frozen=True, kw_only=True):
     """argv, or one string for `sh -c`. payload in: bytes for standard input."""
 
     argv: tuple[str, ...]
@@ -48,7 +48,7 @@ class ExecBody(Body):
     limits: Limits = Limits()
 
 
-class ExecDone(Body):
+class ExecDone(Body, frozen=True, kw_only=True):
     """payload out: msgpack array of stdout and stderr bytes (each the last part that fits its ring)."""
 
     exit_code: int
@@ -57,45 +57,45 @@ class ExecDone(Body):
     report: RunReport = RunReport()
 
 
-class CodeBody(Body):
+class CodeBody(Body, frozen=True, kw_only=True):
     code: str
     limits: Limits = Limits()
 
 
-class CodeDone(Body):
+class CodeDone(Body, frozen=True, kw_only=True):
     """payload out: an encoded CodeResult."""
 
     report: RunReport = RunReport()
 
 
-class ProcessBody(Body):
+class ProcessBody(Body, frozen=True, kw_only=True):
     process: str
 
 
-class ProcessSignalBody(Body):
+class ProcessSignalBody(Body, frozen=True, kw_only=True):
     """how: interrupt (SIGINT to the command), terminate (SIGTERM, grace, SIGKILL to its tree), kill (SIGKILL to its tree)."""
 
     process: str
     how: Literal["interrupt", "terminate", "kill"]
 
 
-class ProcessWriteBody(Body):
+class ProcessWriteBody(Body, frozen=True, kw_only=True):
     """payload in: bytes for the command's standard input; close: end of input after them."""
 
     process: str
     close: bool = False
 
 
-class ProcessList(Body):
+class ProcessList(Body, frozen=True, kw_only=True):
     processes: tuple[ProcessInfo, ...] = ()
 
 
-class ModuleList(Body):
+class ModuleList(Body, frozen=True, kw_only=True):
     modules: tuple[str, ...]
 
 
 # --- answered by the host -----------------------------------------------------------------------------------
-class StartBody(Body):
+class StartBody(Body, frozen=True, kw_only=True):
     """A child spec. id and name are chosen when empty; project None gives a private folder."""
 
     project: str | None = None
@@ -112,25 +112,25 @@ class StartBody(Body):
     temporary: bool = False
 
 
-class SessionRef(Body):
+class SessionRef(Body, frozen=True, kw_only=True):
     id: str
     name: str
     project: str | None = None
 
 
-class ListBody(Body):
+class ListBody(Body, frozen=True, kw_only=True):
     all: bool = False
 
 
-class SessionList(Body):
+class SessionList(Body, frozen=True, kw_only=True):
     sessions: tuple[SessionStatus, ...] = ()
 
 
-class StopBody(Body):
+class StopBody(Body, frozen=True, kw_only=True):
     grace_s: float = STOP_GRACE_S
 
 
-class FollowBody(Body):
+class FollowBody(Body, frozen=True, kw_only=True):
     """since: a number after which to begin (events). follow: go on until cancelled."""
 
     since: int | None = None
@@ -138,34 +138,34 @@ class FollowBody(Body):
     call: int | None = None
 
 
-class EventList(Body):
+class EventList(Body, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
 
 
-class ChunkList(Body):
+class ChunkList(Body, frozen=True, kw_only=True):
     chunks: tuple[OutputChunk, ...] = ()
     dropped: int = 0
 
 
-class CallList(Body):
+class CallList(Body, frozen=True, kw_only=True):
     calls: tuple[CallInfo, ...] = ()
 
 
-class CancelBody(Body):
+class CancelBody(Body, frozen=True, kw_only=True):
     call: str
 
 
-class CancelDone(Body):
+class CancelDone(Body, frozen=True, kw_only=True):
     """verdict: not_sent, cancelled_in_session, too_late or unknown_call."""
 
     verdict: str
 
 
-class ReportDone(Body):
+class ReportDone(Body, frozen=True, kw_only=True):
     report: RunReport | None = None
 
 
-class StoryDone(Body):
+class StoryDone(Body, frozen=True, kw_only=True):
     status: SessionStatus
     story: tuple[Transition, ...] = ()
     report: RunReport | None = None

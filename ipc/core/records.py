@@ -21,7 +21,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.to_builtins(self, builtin_types=(bytes,))  # type: ignore[no-any-return]
 
 
-class KillReceipt(Record):
+class KillReceipt(Record, frozen=True, kw_only=True):
     """What ending a process tree did.
 
     found: processes of the tree that were alive when its end began, its main process not counted.
@@ -37,7 +37,7 @@ class KillReceipt(Record):
     elapsed_s: float = 0.0
 
 
-class RunReport(Record):
+class RunReport(Record, frozen=True, kw_only=True):
     """How one run, or one incarnation of a session, ended."""
 
     tool: str = ""
@@ -72,7 +72,7 @@ class RunReport(Record):
         return {"memory": "out of memory", "unknown": "unknown (keeper lost)"}.get(self.ended, self.ended)
 
 
-class CommandResult(Record):
+class CommandResult(Record, frozen=True, kw_only=True):
     """What a command printed and how it exited; `exit_code` is -N for a death by signal N, as in `subprocess`."""
 
     argv: tuple[str, ...]
@@ -94,7 +94,7 @@ class CommandResult(Record):
         return self.stdout.decode("utf-8", "replace")
 
 
-class CodeResult(Record):
+class CodeResult(Record, frozen=True, kw_only=True):
     """What a cell of the session's interpreter did.
 
     value: repr of the last expression, None when there was none or it was None. error: traceback text when it raised.
@@ -116,7 +116,7 @@ class CodeResult(Record):
         return self.error is None
 
 
-class ProcessInfo(Record):
+class ProcessInfo(Record, frozen=True, kw_only=True):
     """One long-lived command of a session."""
 
     id: str
@@ -128,7 +128,7 @@ class ProcessInfo(Record):
     report: RunReport | None = None
 
 
-class OutputChunk(Record):
+class OutputChunk(Record, frozen=True, kw_only=True):
     """A piece of output. call: the number of the call that printed it; dropped: bytes lost just before it."""
 
     stream: StreamName
@@ -141,7 +141,7 @@ class OutputChunk(Record):
         return self.data.decode("utf-8", "replace")
 
 
-class Transition(Record):
+class Transition(Record, frozen=True, kw_only=True):
     """One step of a session's story: when (seconds, monotonic), what happened, from which phase to which."""
 
     at: float
@@ -151,7 +151,7 @@ class Transition(Record):
     detail: str = ""
 
 
-class SessionStatus(Record):
+class SessionStatus(Record, frozen=True, kw_only=True):
     """A session at this moment.
 
     phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid: of the session process, 0 when there is
@@ -176,7 +176,7 @@ class SessionStatus(Record):
     health: str = ""
 
 
-class CallInfo(Record):
+class CallInfo(Record, frozen=True, kw_only=True):
     """One call of a session, running or recently over."""
 
     id: str
@@ -189,7 +189,7 @@ class CallInfo(Record):
     outcome: str = ""
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """One numbered event of the host; `dropped` counts events this subscriber lost just before it."""
 
     number: int
@@ -201,7 +201,7 @@ class Event(Record):
     dropped: int = 0
 
 
-class Statistics(Record):
+class Statistics(Record, frozen=True, kw_only=True):
     """Counters of a host since it started; `lag_ms_max` is the worst delay of its loop seen so far."""
 
     pid: int

@@ -326,6 +326,8 @@ def _record_data(obj: Any, kind: Any, record: str) -> object:
         else:
             attributes: Any = class_attribute(kind, "__attrs_attrs__")
             data = {attribute.name: read(obj, attribute.name) for attribute in tuple.__iter__(attributes)}
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - the program's own code ran
         hint = f"reading it failed with {type_name(type(error))}"
         raise Refused(type_name(kind), f"{record} {type_name(kind)}", hint) from None

@@ -299,6 +299,7 @@ class Channel:
 
     def wait(self, waiter: Waiter, until: float) -> None:
         """Wait until the waiter has an outcome or an item, monotonic time `until` has come, or the channel is closed."""
+        followed = False
         try:
             while True:
                 gate: threading.Lock | None = None
@@ -314,6 +315,7 @@ class Channel:
                         gate = threading.Lock()
                         gate.acquire()
                         waiter.gate = gate
+                        followed = True
                         self._followers.append(waiter)
                 if gate is None:
                     self._lead(waiter, until)
@@ -321,7 +323,9 @@ class Channel:
                 if not gate.acquire(timeout=min(max(0.0, until - _monotonic()), SLEEP_S_MAX)) and _monotonic() >= until:
                     return
         finally:
-            self._leave(waiter)
+            if followed or self._leader is waiter:
+                with self.lock:
+                    self._leave(waiter)
 
     def _lead(self, waiter: Waiter, until: float) -> None:
         poll = self._poll.poll
@@ -337,6 +341,8 @@ class Channel:
                     if self.closed:
                         return
                     after, lost = self._read()
+                    if waiter.outcome is not None:
+                        self._leave(waiter)
                 if after or lost is not None:
                     self._settle(after, lost)
 
@@ -347,30 +353,29 @@ class Channel:
             pass  # taken, or closed meanwhile
 
     def _leave(self, waiter: Waiter) -> None:
-        """Leave the lead, if it is ours, to a follower that still waits, else to the reactor."""
-        with self.lock:
-            if waiter.gate is not None:
-                waiter.gate = None
-                try:
-                    self._followers.remove(waiter)
-                except ValueError:
-                    pass
-            if self._leader is waiter:
-                self._leader = None
-                if self._wake_left >= 0:  # `close` left it to us: we were polling it
-                    os.close(self._wake_left)
-                    self._wake_left = -1
-            if self._leader is not None or self.closed:
+        """Leave the lead, if it is ours, to a follower that still waits, else to the reactor. The lock is held."""
+        if waiter.gate is not None:
+            waiter.gate = None
+            try:
+                self._followers.remove(waiter)
+            except ValueError:
+                pass
+        if self._leader is waiter:
+            self._leader = None
+            if self._wake_left >= 0:  # `close` left it to us: we were polling it
+                os.close(self._wake_left)
+                self._wake_left = -1
+        if self._leader is not None or self.closed:
+            return
+        while self._followers:
+            follower = self._followers.popleft()
+            if follower.gate is not None:
+                self.wake(follower)
                 return
-            while self._followers:
-                follower = self._followers.popleft()
-                if follower.gate is not None:
-                    self.wake(follower)
-                    return
-            if self._pending is None or self._pending():
-                self._resume()
-            elif not self._park_due and self._paused:
-                self._park()
+        if self._pending is None or self._pending():
+            self._resume()
+        elif not self._park_due and self._paused:
+            self._park()
 
     def _park(self) -> None:
         self._park_due = True

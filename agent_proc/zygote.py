@@ -1,0 +1,322 @@
+"""The zygote: a warm interpreter that forks keepers, and through them session processes, on request.
+
+    host --packets: Fork + 8 descriptors--> zygote --fork--> keeper --fork--> session process
+    host <--Hello, Forked + pidfd, ForkFailed, KeeperGone-- zygote
+
+It is *not* a supervisor and knows nothing of sessions. It runs no user code but the preloads, and only until it says Hello.
+
+Rules: single-threaded, checked before every fork; the subreaper of all that a lost keeper leaves behind, and the only one
+that waits for it; it outlives neither its host nor an answer it does not understand.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Collection
+from time import monotonic
+from typing import Final, NoReturn, TypedDict
+
+from procession.agent_proc import sysapi
+from procession.agent_proc.keeper import Charge, fork_keeper
+from procession.agent_proc.kill_domain import KillDomain
+from procession.agent_proc.proctree import TreeScan
+from procession.agent_proc.zygote_preload import PreloadFailed, count_tasks, preload, python_threads
+from procession.ipc.core.bounds import REAP_TIMEOUT_S, WIRE_VERSION, WORKER_TERM_GRACE_S, KiB
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.messages import (
+    Fork,
+    Forked,
+    ForkFailed,
+    FromZygote,
+    KeeperGone,
+    ZygoteFailed,
+    ZygoteHello,
+    decoder,
+    encode,
+)
+
+#: mail_r, mail_w, keeper_ctl_r, keeper_status_w, crash_w, page, arena_in, arena_out.
+FORK_FDS: Final = 8
+_PACKET_BYTES_MAX: Final = 4 * KiB  # a Fork is a number
+#: After a keeper is lost, its nested keepers see their session die and end their runs by better means than ours: this long.
+_STRAYS_GRACE_S: Final = 0.03
+_SWEEP_PERIOD_S: Final = 0.005
+_REAPED_AT_ONCE: Final = 4096
+EXIT_BUG: Final = 70
+
+_read_packet = decoder("to_zygote")
+
+
+class Config(TypedDict, total=False):
+    """The first packet. kill_points: names of places where this zygote is to kill itself (tests of its owner)."""
+
+    version: int
+    sys_path: list[str]
+    preload: list[str]
+    host_pid: int
+    kill_points: list[str]
+
+
+def main(sock: socket.socket, config: Config, host_pidfd: int) -> NoReturn:
+    """Import, say Hello, fork until the host is gone. Never returns."""
+    code = EXIT_BUG
+    complaints = 2
+    try:
+        complaints = os.dup(2)
+        code = _serve(sock, config, host_pidfd)
+    except BaseException:
+        os.write(complaints, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(code)
+
+
+def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
+    if config.get("version") != WIRE_VERSION:
+        # Told by the Hello, which carries our version: the host names both.
+        sock.send(encode(ZygoteHello(WIRE_VERSION, os.getpid(), 0)))
+        return EXIT_BUG
+    sysapi.set_child_subreaper()
+    _settle_signals()
+    try:
+        tasks = preload(config.get("preload", ()))
+    except PreloadFailed as failed:
+        sock.send(encode(ZygoteFailed(failed.phase, failed.module, failed.text)))
+        return 1
+    _settle_signals()  # a preload may have had ideas of its own
+    _redirect_streams()
+    sysapi.set_name("zygote")
+    gc.collect()
+    gc.freeze()  # collections in the copies leave these pages shared
+    zygote = _Zygote(sock, host_pidfd, tasks, config.get("kill_points", ()))
+    zygote.tell(ZygoteHello(WIRE_VERSION, os.getpid(), len(sys.modules)))
+    return zygote.run()
+
+
+def _settle_signals() -> None:
+    sysapi.reset_handlers()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # only its host ends it
+    sysapi.unblock_all_signals()
+    sysapi.block_child_signal()
+
+
+def _redirect_streams() -> None:
+    """Point 0, 1 and 2 at nothing: what the zygote was started with is not for its sessions."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # a preload closed or replaced it
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+class _Zygote:
+    """The zygote's state once it serves."""
+
+    def __init__(self, sock: socket.socket, host_pidfd: int, tasks: int, kill_points: Collection[str]) -> None:
+        self._sock = sock
+        self._host_pidfd = host_pidfd
+        self._tasks = tasks
+        self._kill_points = frozenset(kill_points)
+        self._pidfd = os.pidfd_open(os.getpid())
+        self._keepers: dict[int, int] = {}
+        self._domain = KillDomain()
+        #: What a preload started is not ours to end (it ends with its pipes, as it would in any program).
+        self._own_children = frozenset(stat.pid for stat in TreeScan(os.getpid()).look())
+        self._lost: list[tuple[int, int]] = []
+        self._strays = 0
+        self._sweep_due: float | None = None
+        self._sweep_end = 0.0
+        self._wakeup = sysapi.child_signal_fd()
+
+    def tell(self, message: FromZygote, fds: Collection[int] = ()) -> None:
+        """Send a packet; a host that is gone hears nothing (its pidfd tells us)."""
+        try:
+            if fds:
+                socket.send_fds(self._sock, [encode(message)], list(fds))
+            else:
+                self._sock.send(encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+    def run(self) -> int:
+        """Serve until the host is gone or hangs up; then see everything end. Return the exit code."""
+        poller = select.poll()
+        for fd in (self._sock.fileno(), self._host_pidfd, self._wakeup):
+            poller.register(fd, select.POLLIN)
+        serving = True
+        while serving:
+            ready = {fd for fd, _ in poller.poll(self._timeout_ms())}
+            self._look_after_children(ready)
+            if self._host_pidfd in ready:
+                serving = False
+            elif self._sock.fileno() in ready:
+                serving = self._take_packet()
+        self._sock.close()
+        self._end()
+        return 0
+
+    def _timeout_ms(self) -> float | None:
+        return None if self._sweep_due is None else max(0.0, self._sweep_due - monotonic()) * 1000
+
+    def _look_after_children(self, ready: Collection[int]) -> None:
+        if self._wakeup in ready:
+            sysapi.drain(self._wakeup)
+            self._reap()
+        if self._sweep_due is not None and monotonic() >= self._sweep_due:
+            self._sweep()
+
+    def _end(self) -> None:
+        """Wait for the keepers, which see for themselves that it is over; then end what is left."""
+        deadline = monotonic() + REAP_TIMEOUT_S
+        poller = select.poll()
+        poller.register(self._wakeup, select.POLLIN)
+        while (self._keepers or self._lost) and (left_s := deadline - monotonic()) > 0:
+            wait_ms = self._timeout_ms()
+            poller.poll(left_s * 1000 if wait_ms is None else min(wait_ms, left_s * 1000))
+            self._look_after_children({self._wakeup})
+        for pidfd in self._keepers.values():
+            _kill(pidfd)
+        # A keeper takes its main process along (PDEATHSIG); the rest comes to us.
+        self._keepers.clear()
+        deadline = monotonic() + REAP_TIMEOUT_S
+        while self._domain.look(self._own_children) and monotonic() < deadline:
+            self._domain.kill(self._own_children)
+            poller.poll(_SWEEP_PERIOD_S * 1000)
+            sysapi.drain(self._wakeup)
+            self._reap()
+
+    # --- forking ----------------------------------------------------------------------------------------------
+    def _take_packet(self) -> bool:
+        """Answer one packet; False when the host has hung up. Raises ProtocolBreach for anything but a whole Fork."""
+        data, fds, flags, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return False
+        try:
+            request = _read_packet(data)
+            if flags & socket.MSG_TRUNC or not isinstance(request, Fork):
+                raise ProtocolBreach("the zygote takes nothing but a Fork")
+            if flags & socket.MSG_CTRUNC:  # no descriptor left for one of them
+                self.tell(ForkFailed(request.req, 0, "the zygote has no room for more descriptors"))
+            elif len(fds) != FORK_FDS:
+                raise ProtocolBreach(f"a Fork with {len(fds)} descriptors")
+            else:
+                self._fork(request.req, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _fork(self, req: int, fds: list[int]) -> None:
+        problem = self._why_not_fork()
+        if problem:
+            self.tell(ForkFailed(req, 0, problem))
+            return
+        mail_r, mail_w, ctl_r, status_w, crash_w, page, arena_in, arena_out = fds
+        host_pidfd = self._host_pidfd
+
+        def prepare() -> None:
+            os.dup2(crash_w, 2)  # what goes wrong in the keeper is told there too
+
+        def session() -> None:
+            from procession.agent_proc.session import session_main  # loaded by the preload
+
+            os.dup2(crash_w, 1)
+            os.close(crash_w)
+            session_main(mail_r, mail_w, page, arena_in, arena_out, host_pidfd)
+
+        charge = Charge(
+            ctl_r=ctl_r,
+            status_w=status_w,
+            host_pidfd=host_pidfd,
+            parent_pidfd=self._pidfd,
+            probe_pidfd=host_pidfd,
+            keep_fds=(mail_r, mail_w, crash_w, page, arena_in, arena_out, host_pidfd),
+            limits=None,
+            term_grace_s=WORKER_TERM_GRACE_S,
+            label="session",
+        )
+        self._kill_point("before_fork")
+        try:
+            pid = fork_keeper(session, charge, prepare)
+        except OSError as refused:
+            self.tell(ForkFailed(req, refused.errno or 0, f"fork: {refused.strerror}"))
+            return
+        self._kill_point("after_fork")
+        pidfd = os.pidfd_open(pid)
+        self._keepers[pid] = pidfd
+        self.tell(Forked(req, pid), [pidfd])
+
+    def _why_not_fork(self) -> str:
+        """Return why this process must not fork now: a copy has one thread, whatever the others held stays locked."""
+        if threading.current_thread() is not threading.main_thread():
+            return f"not in the main thread but in {threading.current_thread().name}"
+        if threads := python_threads():
+            return f"the zygote has threads: {', '.join(threads)}"
+        if (tasks := count_tasks()) != self._tasks:
+            return f"the zygote has {tasks} native threads, it had {self._tasks} after its preload"
+        return ""
+
+    def _kill_point(self, name: str) -> None:
+        if name in self._kill_points:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # --- children ---------------------------------------------------------------------------------------------
+    def _reap(self) -> None:
+        for _ in range(_REAPED_AT_ONCE):
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if os.WIFSTOPPED(status):
+                if pid in self._keepers:
+                    _kill(self._keepers[pid])  # a stopped keeper guards nothing
+            elif pid in self._keepers:
+                os.close(self._keepers.pop(pid))
+                self._keeper_gone(pid, status)
+        os.kill(os.getpid(), signal.SIGCHLD)  # there are more: come back to them
+
+    def _keeper_gone(self, pid: int, status: int) -> None:
+        if status == 0:  # it proved its domain empty
+            self.tell(KeeperGone(pid, status, 0))
+            return
+        now = monotonic()
+        self._lost.append((pid, status))
+        if self._sweep_due is None:
+            self._sweep_due = now + _STRAYS_GRACE_S
+            self._strays = 0
+        self._sweep_end = now + _STRAYS_GRACE_S + REAP_TIMEOUT_S
+
+    def _sweep(self) -> None:
+        """End what lost keepers have left, again and again until nothing is."""
+        spare = {*self._keepers, *self._own_children}
+        found = self._domain.look(spare)
+        self._strays = max(self._strays, len(found))
+        if found:
+            self._domain.kill(spare)
+        now = monotonic()
+        if not found or now >= self._sweep_end:
+            for pid, status in self._lost:
+                self.tell(KeeperGone(pid, status, self._strays))
+            self._lost.clear()
+        self._sweep_due = now + _SWEEP_PERIOD_S if found else None
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,4 @@
+"""stub"""
+class Sample: pass
+class Verdict: pass
+class Watchdog: pass
