@@ -174,6 +174,8 @@ class Cells:
         if cell is None or guest is None or not isinstance(message, CellDone) or message.number != cell.number:
             return
         guest.output.drain()
+        if guest.cause == "output":  # printed more than it may: its end is under way, and answers the cell
+            return
         self._leaving = message.ending
         self._finish_current(guest, message)
         self._next()
@@ -203,9 +205,7 @@ class Cells:
         streamed = guest.output.finish()
         out.clear()
         err.clear()
-        if guest.cause == "output":  # its end is under way and answers the cell
-            self.current = cell
-        elif cell.cause != "none":
+        if cell.cause != "none":
             facts = guest.facts(cell.timeout_s)
             kept = msgspec.structs.replace(run_report, ended="deadline" if cell.cause == "deadline" else "cancelled",
                                            exit_code=None)

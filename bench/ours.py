@@ -49,7 +49,7 @@ class Starter:
 
     def has_spare(self) -> bool:
         """Say whether a forked session is waiting for its name."""
-        return bool(self._engine.starts.spares_waiting)
+        return any(spare.forked and not spare.over for spare in self._engine.starts._spares)
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,7 @@ from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy, e
 from procession.host.host_call import HostCall
 from procession.host.incarnation import Incarnation, Owner, boot_message
 from procession.host.output_log import OutputLog
+from procession.host.payload_arena import PayloadArena
 from procession.host.session_calls import SessionCalls
 from procession.host.session_fds import ARENA_BYTES
 from procession.ipc.core.bounds import ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
@@ -403,8 +404,9 @@ class SessionActor:
         process = self._incarnation
         assert process is not None and process.channel is not None
         self._start_error = None
-        self.calls.attach(process.channel, process.number, process.fds.page, process.fds.arena_in, process.fds.arena_out,
-                          ARENA_BYTES)
+        fds = process.fds
+        arena = PayloadArena(fds.arena_in, fds.arena_out, ARENA_BYTES)
+        self.calls.attach(process.channel, process.number, fds.page, arena)
 
     # --- answers --------------------------------------------------------------------------------------------
     def _answer(self, group: str, kind: str) -> None:

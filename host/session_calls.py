@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from procession.host.host_call import RUN_SLACK_S, UNSTARTED_SLACK_S, HostCall
+from procession.host.payload_arena import PayloadArena, read_region
 from procession.ipc.core import status_page
-from procession.ipc.core.arena import ArenaAllocator
 from procession.ipc.core.backend import Done, Item, Request, Response
 from procession.ipc.core.bounds import (
     FRAME_BYTES_MAX,
@@ -103,9 +103,8 @@ class SessionCalls:
         self._next_seq = 1
         self._bytes = 0  # of the calls not known to have started
         self._last_started = 0
-        self._arena: ArenaAllocator | None = None
-        self._arena_in = self._arena_out = self._page = -1
-        self._arena_bytes = 0
+        self._arena: PayloadArena | None = None
+        self._page = -1
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._gone: ProcessionError | None = None
@@ -194,13 +193,14 @@ class SessionCalls:
         payload: Inline | Arena | None = None
         data = request.payload
         if data is not None:
-            if len(data) <= INLINE_BYTES_MAX:
-                payload = Inline(data)
-            else:
-                payload = self._place(call, data)
-                if payload is None:
-                    self._waiting.append(call)  # the arena is full: it waits for room like any other
-                    return
+            assert self._arena is not None
+            payload = self._arena.place(data)
+            if payload is None:
+                self._waiting.append(call)  # the arena is full: it waits for room like any other
+                return
+            if isinstance(payload, Arena):
+                call.region = payload.offset
+                self._arena.fill(payload, data)
         timeout_s = None if request.timeout_s is None else max(0.0, call.deadline - _monotonic())
         control = request.op.lane == "control"
         call.state = "sent"
@@ -214,18 +214,6 @@ class SessionCalls:
             channel.flush_soon()  # more of this turn's calls may follow: one write for all of them
         else:
             channel.flush()
-
-    def _place(self, call: HostCall, data: bytes) -> Arena | None:
-        assert self._arena is not None
-        region = self._arena.alloc(len(data))
-        if region is None:
-            return None
-        view = memoryview(data)
-        at = 0
-        while at < len(data):
-            at += os.pwrite(self._arena_in, view[at:], region + at)
-        call.region = region
-        return Arena(region, len(data))
 
     # --- waiting --------------------------------------------------------------------------------------------
     def _await(self, call: HostCall) -> None:
@@ -297,22 +285,12 @@ class SessionCalls:
 
     def _read_arena(self, call: HostCall, place: Arena) -> bytes:
         with self.lock:
-            if call.incarnation != self.incarnation or self._arena_out < 0:
+            if call.incarnation != self.incarnation or self._arena is None:
                 raise SessionDied("the session ended before its result could be read", session=self.session, ran="yes")
-            fd = os.dup(self._arena_out)
-        try:
-            parts = []
-            at, end = place.offset, place.offset + place.length
-            while at < end:
-                part = os.pread(fd, end - at, at)
-                if not part:
-                    break
-                parts.append(part)
-                at += len(part)
-        finally:
-            os.close(fd)
+            fd = self._arena.open_results()
+        data = read_region(fd, place)
         self._free(call.incarnation, place)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return data
 
     def _free(self, incarnation: int, place: Arena) -> None:
         with self.lock:
@@ -333,7 +311,8 @@ class SessionCalls:
                         self._free_unread(message.payload)
                     continue
                 if isinstance(message.payload, Arena):
-                    self._check_region(message.payload)
+                    assert self._arena is not None
+                    self._arena.check(message.payload)
                 self._finish(call, message, after)
             elif kind is Failed:
                 call = self._answered(message.seq)
@@ -369,10 +348,6 @@ class SessionCalls:
             self.late += 1
             return None
         raise ProtocolBreach(f"an answer to call {seq}, which is not open")
-
-    def _check_region(self, place: Arena) -> None:
-        if place.offset < 0 or place.length < 0 or place.length > PAYLOAD_BYTES_MAX or place.offset + place.length > self._arena_bytes:
-            raise ProtocolBreach("a payload outside its arena")
 
     def _free_unread(self, place: Arena) -> None:
         assert self.channel is not None
@@ -454,14 +429,13 @@ class SessionCalls:
                 self._send(call, encode(call.request.body))
 
     # --- incarnations ---------------------------------------------------------------------------------------
-    def attach(self, channel: Channel, incarnation: int, page: int, arena_in: int, arena_out: int, arena_bytes: int) -> None:
+    def attach(self, channel: Channel, incarnation: int, page: int, arena: PayloadArena) -> None:
         """A process is ready: send what waits, in order."""
         with self.lock:
             self.incarnation = incarnation
             self.channel = channel
-            self._page, self._arena_in, self._arena_out = page, arena_in, arena_out
-            self._arena_bytes = arena_bytes
-            self._arena = ArenaAllocator(arena_bytes)
+            self._page = page
+            self._arena = arena
             queue, self._queue = self._queue, deque()
             for call in queue:
                 if call.state == "queued":
@@ -511,7 +485,7 @@ class SessionCalls:
         """Forget the channel and what came with it. The lock is held."""
         self.channel = None
         self._arena = None
-        self._page = self._arena_in = self._arena_out = -1
+        self._page = -1
 
     def _death_of(
         self, call: HostCall, error: ProcessionError, refusal: Callable[[], ProcessionError], started: bool

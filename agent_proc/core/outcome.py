@@ -158,7 +158,7 @@ def judge(facts: Facts, run_report: RunReport) -> ErrorData | None:
             return None
         case Raised() as raised:
             return _raised(raised, facts, run_report)
-        case Raising(type=kind):
+        case Raising(kind=kind):
             told = f"{kind}: (making its text ended the worker or took too long)"
             return _error("ToolRaised", told, facts, run_report, exception_type=kind)
         case Rejected(code=code, text=text, hint=hint):
@@ -228,10 +228,10 @@ def _limit_error(limit: EndKind, facts: Facts, run_report: RunReport) -> ErrorDa
 
 
 def _raised(raised: Raised, facts: Facts, run_report: RunReport) -> ErrorData:
-    message = cut(f"{raised.type}: {raised.text}" if raised.text else raised.type)
+    message = cut(f"{raised.kind}: {raised.text}" if raised.text else raised.kind)
     kind = "ToolOutOfMemory" if raised.memory else "ToolRaised"
     return _error(kind, message, facts, run_report, limit="memory" if raised.memory else "",
-                  exception_type=raised.type, traceback=raised.traceback)
+                  exception_type=raised.kind, traceback=raised.traceback)
 
 
 def not_started(not_run: NotRun, elapsed_s: float) -> ErrorData:

@@ -14,7 +14,7 @@ from procession.ipc.core.bounds import FRAME_BYTES_MAX
 from procession.ipc.core.frames import HEADER_BYTES, encode
 
 
-class WorkerMessage(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class WorkerMessage(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag_field="what"):
     """Base of the messages."""
 
 
@@ -27,13 +27,13 @@ class Finished(WorkerMessage, tag=1):
 class Raising(WorkerMessage, tag=2):
     """The function raised and its text is about to be made, which runs code of the exception's: Raised should follow."""
 
-    type: str
+    kind: str
 
 
 class Raised(WorkerMessage, tag=3):
     """The function raised. errno: of an OSError, else 0. memory: it was a MemoryError."""
 
-    type: str
+    kind: str
     text: str
     traceback: str
     errno: int = 0

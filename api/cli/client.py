@@ -1,7 +1,7 @@
-"""Asking a host: one typed question over the operations table, to a host of our own or over the control socket.
+"""Asking a host: the plans of the faces, carried out by a host of our own or over the control socket; and reading options.
 
-It is *not* the Python face: the command line is a face of its own, on the same table. Rule: a timeout is checked before it
-is sent; None takes the operation's own.
+It is *not* the Python face: the command line is a face of its own, on the same plans. Rule: every option is read and
+checked here, before anything is sent, and what is wrong with it is said with the option's name.
 """
 
 from __future__ import annotations
@@ -10,48 +10,31 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
-import msgspec
-
-from procession.ipc.core.backend import Backend, Item, Request
+from procession.api.core.plans import Plan
+from procession.ipc.core.backend import Backend, Item
 from procession.ipc.core.errors import HostLost, InvalidRequest
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.operations import OPERATIONS, Nothing
+from procession.ipc.core.operations import OPERATIONS
 
-NOTHING: Final = Nothing()
-
-R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Asker:
-    """A backend, asked in words of the table."""
+    """A backend that carries out plans."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
-    def ask(
-        self, op: str, result: type[R], session: str = "", body: msgspec.Struct = NOTHING, *,
-        timeout_s: float | None = None, on_item: Callable[[Item], None] | None = None,
-    ) -> R:
-        """Make a call and return its typed result; raises the ProcessionError it ended with."""
-        return self.ask_with_payload(op, result, session, body, timeout_s=timeout_s, on_item=on_item)[0]
+    def ask(self, plan: Plan[T]) -> T:
+        """Carry out a plan and return its result; raises the ProcessionError it ended with."""
+        return plan.finish(self.backend.call(plan.request))
 
-    def ask_with_payload(
-        self, op: str, result: type[R], session: str = "", body: msgspec.Struct = NOTHING, payload: bytes | None = None,
-        *, timeout_s: float | None = None, on_item: Callable[[Item], None] | None = None,
-    ) -> tuple[R, bytes]:
-        """Make a call that takes or gives bytes beside its body."""
-        row = OPERATIONS[op]
-        assert row.result is result, f"{op} answers with {row.result.__name__}"
-        request = Request(op=row, session=session, body=body, payload=payload, on_item=on_item, wait=True,
-                          timeout_s=row.timeout_s if timeout_s is None else timeout_s)
-        response = self.backend.call(request)
-        return msgspec.msgpack.decode(response.body, type=result), response.payload or b""
-
-    def follow(self, op: str, session: str, body: msgspec.Struct, on_item: Callable[[Item], None]) -> None:
-        """Receive what an operation streams until it is interrupted or the host goes."""
-        self.backend.call(Request(op=OPERATIONS[op], session=session, body=body, timeout_s=None, on_item=on_item))
+    def follow(self, plan: Plan[None], on_item: Callable[[Item], None]) -> None:
+        """Hand on what a plan streams, until it is interrupted or the host goes."""
+        plan.request.on_item = on_item
+        self.ask(plan)
 
 
 def data_dir_of(given: Path | None) -> Path:

@@ -4,8 +4,8 @@ Pure: `step(state, event, now, rng)` gives the next state and the actions for th
 policy (restart_policy.py decides about a crash, the table asks it) and knows no process, descriptor or clock.
 
 Rules: the last accepted verb says what is to be, whenever it comes. Where it all ends depends on the order of the
-verbs, never on how fast a process happened to end. Only an end that nobody asked for counts. Whoever waits is answered exactly
-once. There is never more than one process: `Fork` comes only when the one before is proved over.
+verbs, never on how fast a process happened to end. Only an end that nobody asked for counts. Whoever waits is answered
+exactly once. There is never more than one process: `Fork` comes only when the one before is proved over.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _build() -> Table:
         _late_words(table, phase)
     for phase in _WITHOUT_PROCESS:
         for verb in _WANTS_UP:
-            table[phase, verb] = Cell(moves.start, ("starting", phase), "a process is made; its failure is told, not retried")
+            table[phase, verb] = Cell(moves.start, ("starting", phase), "made; a failure is told, not retried")
         table[phase, "stop"] = Cell(moves.rest_stopped, ("stopped",), "over")
         table[phase, "kill"] = Cell(moves.over_already, (phase,), "there is nothing to kill")
         table[phase, "close"] = Cell(moves.close_at_rest, (phase,), "nothing to end; nothing starts any more")
@@ -108,8 +108,8 @@ def _add_starting(table: Table) -> None:
     table["starting", "forked"] = Cell(moves.forked, ("starting",), "it has 20 s to say that it is ready")
     table["starting", "ready"] = Cell(moves.ready, ("ready",), "what waits is delivered, in order")
     table["starting", "start_failed"] = Cell(moves.start_failed, _AFTER_UNASKED, "told, or counted and tried again")
-    table["starting", "ended"] = Cell(moves.ended_unasked, _AFTER_UNASKED, "a failed start: told, or counted and tried again")
-    table["starting", "condemned"] = Cell(moves.condemned, ("stopping",), "its handshake was wrong: ended, a failed start")
+    table["starting", "ended"] = Cell(moves.ended_unasked, _AFTER_UNASKED, "told, or counted and tried again")
+    table["starting", "condemned"] = Cell(moves.condemned, ("stopping",), "a wrong handshake: ended, a failed start")
     table["starting", "zygote_lost"] = Cell(moves.zygote_lost, ("stopping",), "ended; the fork is asked for again")
     table["starting", "ready_timeout"] = Cell(moves.not_ready_in_time, ("stopping",), "ended; a failed start")
 
@@ -145,12 +145,12 @@ def _add_backoff(table: Table) -> None:
 def _add_stopping(table: Table) -> None:
     same: tuple[Phase, ...] = ("stopping",)
     for verb in _WANTS_UP:
-        table["stopping", verb] = Cell(moves.start_after, same, "started once it is over, unless closing or removed")
+        table["stopping", verb] = Cell(moves.start_after, same, "started once it is over, unless closing")
     table["stopping", "stop"] = Cell(moves.stop_after, same, "stopped once it is over")
-    table["stopping", "kill"] = Cell(moves.kill_after, same, "ended now; no restart (one that was stopped stays stopped)")
+    table["stopping", "kill"] = Cell(moves.kill_after, same, "ended now, then down; what was stopped stays stopped")
     table["stopping", "close"] = Cell(moves.close_after, same, "down once it is over; nothing starts any more")
     table["stopping", "remove"] = Cell(moves.remove_after, same, "ended now; its data is deleted")
-    table["stopping", "call"] = Cell(moves.call_after, same, "wakes what was killed, waits for a restart, else is refused")
+    table["stopping", "call"] = Cell(moves.call_after, same, "wakes what was killed; else as the last verb says")
     table["stopping", "forked"] = Cell(moves.forked_late, same, "there is something to kill now")
     table["stopping", "ready"] = _nothing("stopping", "too late to matter")
     ends: tuple[Phase, ...] = (*_AFTER_UNASKED, "down", "gone")

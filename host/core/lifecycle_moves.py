@@ -138,7 +138,8 @@ class Step:
                 self.begin(explicit=state.explicit)
                 return
             if exit.kind is not ExitKind.START_FAILED:
-                exit = Exit(ExitKind.START_FAILED, str(exit), exit.pending)
+                self.unasked_end(Exit(ExitKind.START_FAILED, str(exit), exit.pending))
+                return
             self.answer("up", "start_failed")
             if state.explicit:
                 self.do(SettleCalls(keep=False, kind="start_failed"))
@@ -151,8 +152,8 @@ class Step:
             case Restart(after_s):
                 self.do(SettleCalls(keep=True, kind="failed"))
                 self.state = replace(
-                    self.state, phase="backoff", intent="run", process="none", explicit=False, killing=False, doomed=None,
-                    ready_at=None, reason=str(exit),
+                    self.state, phase="backoff", intent="run", process="none", explicit=False, killing=False,
+                    doomed=None, ready_at=None, reason=str(exit),
                 )
                 self.do(BeginBackoff(after_s))
             case GiveUp() | Leave() if self.state.up_waiting:
@@ -176,58 +177,70 @@ Handler = Callable[[Step], None]
 
 # --- handlers: at rest --------------------------------------------------------------------------------------
 def start(step: Step) -> None:
+    """Start because somebody asks: with a clean slate."""
     step.state = replace(step.state, history=RestartHistory())
     step.begin(explicit=True)
 
 
 def wake(step: Step) -> None:
+    """Start because somebody calls."""
     step.begin(explicit=False)
 
 
 def refuse_call(step: Step) -> None:
+    """Tell the caller why no process will come."""
     answers: dict[Phase, Answer] = {"stopped": "stopped", "failed": "failed", "gone": "removed"}
     step.do(FailPending(answers[step.state.phase]))
 
 
 def refuse_gone(step: Step) -> None:
+    """Tell those who want it up that it was removed."""
     step.answer("up", "removed")
 
 
 def rest_stopped(step: Step) -> None:
+    """Be over, without having been up."""
     step.rest("stopped", "stopped")
 
 
 def rest_closed(step: Step) -> None:
+    """Be down, without having been up."""
     step.state = replace(step.state, closed=True)
     step.rest("down", "closed")
 
 
 def close_at_rest(step: Step) -> None:
+    """Start nothing from now on."""
     step.state = replace(step.state, closed=True)
     step.answer("over", "over")
 
 
 def over_already(step: Step) -> None:
+    """Tell those who want it over that it is."""
     step.answer("over", "over")
 
 
 def forget(step: Step) -> None:
+    """Delete it."""
     step.forget()
 
 
 # --- handlers: starting -------------------------------------------------------------------------------------
 def forked(step: Step) -> None:
+    """There is a process; give it its time to get ready."""
     step.state = replace(step.state, process="live")
     step.do(ArmTimer("ready", READY_TIMEOUT_S))
 
 
 def ready(step: Step) -> None:
+    """Deliver what waits and tell who waits."""
     step.state = replace(step.state, phase="ready", process="live", ready_at=step.now, explicit=False, zygotes_lost=0)
     step.do(CancelTimer("ready"), Flush(), Announce("session.ready"))
     step.answer("up", "ready")
 
 
 def not_ready_in_time(step: Step) -> None:
+    """End a start that takes too long."""
     step.doom(Exit(ExitKind.START_FAILED, f"not ready in {READY_TIMEOUT_S:g} s"))
 
 
@@ -242,15 +255,18 @@ def end_now(step: Step) -> None:
 
 # --- handlers: ready ----------------------------------------------------------------------------------------
 def is_ready(step: Step) -> None:
+    """Tell those who want it up that it is."""
     step.answer("up", "ready")
 
 
 def restart(step: Step) -> None:
+    """End the process, to start at once when it is over."""
     step.state = replace(step.state, intent="run")
     step.ask_to_end(step.event.grace_s)
 
 
 def end_gently(step: Step) -> None:
+    """Carry out a verb that lets the process finish."""
     intent = _INTENTS[step.event.kind]
     if intent == "close":
         step.state = replace(step.state, closed=True)
@@ -259,34 +275,41 @@ def end_gently(step: Step) -> None:
 
 
 def condemned(step: Step) -> None:
+    """End it for the host's own reason."""
     step.doom(step.event.exit or Exit(ExitKind.STUCK))
 
 
 def zygote_lost(step: Step) -> None:
+    """End what hangs on a zygote that is gone."""
     step.doom(Exit(ExitKind.ZYGOTE_LOST))
 
 
 def ended_unasked(step: Step) -> None:
+    """Let policy decide about an end out of nowhere."""
     step.do(CancelTimer("ready"))
     step.unasked_end(step.event.exit or Exit(ExitKind.KEEPER_LOST))
 
 
 def start_failed(step: Step) -> None:
+    """Treat a fork that gave no process."""
     step.do(CancelTimer("ready"))
     step.unasked_end(step.event.exit or Exit(ExitKind.START_FAILED))
 
 
 # --- handlers: backoff --------------------------------------------------------------------------------------
 def backoff_over(step: Step) -> None:
+    """Start again after a crash."""
     step.begin(explicit=False, restart=True)
 
 
 def restart_now(step: Step) -> None:
+    """Start without waiting for the rest of the back-off."""
     step.do(CancelTimer("backoff"))
     step.begin(explicit=False)
 
 
 def leave_backoff(step: Step) -> None:
+    """Call the restart off."""
     step.do(CancelTimer("backoff"))
     intent = _INTENTS[step.event.kind]
     if intent == "remove":
@@ -299,6 +322,7 @@ def leave_backoff(step: Step) -> None:
 
 # --- handlers: stopping -------------------------------------------------------------------------------------
 def start_after(step: Step) -> None:
+    """Let this end be followed by a start."""
     state = step.state
     if state.closed or state.intent == "remove":
         step.answer("up", "removed" if state.intent == "remove" else "closed")
@@ -308,28 +332,33 @@ def start_after(step: Step) -> None:
 
 
 def stop_after(step: Step) -> None:
+    """Let this end be a stop."""
     if step.state.intent != "remove":
         step.intend("stop")
 
 
 def kill_after(step: Step) -> None:
+    """End it now; what was stopped stays stopped."""
     if step.state.intent == "run":
         step.intend("kill")
     step.kill()
 
 
 def close_after(step: Step) -> None:
+    """Let this end be followed by nothing."""
     step.state = replace(step.state, closed=True)
     if step.state.intent in {"run", "kill"}:
         step.intend("close")
 
 
 def remove_after(step: Step) -> None:
+    """Let this end be the last."""
     step.intend("remove")
     step.kill()
 
 
 def call_after(step: Step) -> None:
+    """Let a call wake what was killed, or refuse it."""
     intent = step.state.intent
     if intent == "kill" and not step.state.closed:
         step.state = replace(step.state, intent="run")
@@ -338,20 +367,24 @@ def call_after(step: Step) -> None:
 
 
 def forked_late(step: Step) -> None:
+    """Repeat the kill, now that there is something to kill."""
     step.state = replace(step.state, process="live")
     if step.state.killing:
         step.do(KillDomain(), ArmTimer("reap", REAP_TIMEOUT_S))
 
 
 def hasten(step: Step) -> None:
+    """End it now."""
     step.kill()
 
 
 def abandon(step: Step) -> None:
+    """Stop waiting for the keeper's record."""
     step.do(Abandon())
 
 
 def ended_asked(step: Step) -> None:
+    """Do what the last verb wanted."""
     state = step.state
     step.do(CancelTimer("stop"), CancelTimer("reap"), CancelTimer("ready"))
     if state.intent == "run" and state.doomed is not None:

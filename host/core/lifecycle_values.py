@@ -109,7 +109,7 @@ class BeginBackoff:
 
 @dataclass(frozen=True, slots=True)
 class SettleCalls:
-    """The process is over: answer the calls it had started with its end, the others with `kind` unless they are kept."""
+    """The process is over: calls it had started end with it; the others are kept, or answered with `kind`."""
 
     keep: bool
     kind: Answer

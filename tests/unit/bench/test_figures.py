@@ -91,10 +91,9 @@ def test_a_line_survives_the_way_between_two_processes() -> None:
 def test_the_table_shows_the_bars_and_what_was_missed() -> None:
     rows = [measured("P1/owner", (20.0, 30.0, 40.0), (10.0, 10.0, 10.0)), measured("P7/idle", (9.0,), note="much")]
     text = table(rows)
-    assert row_of(rows[0]) == (
-        ("P1", "what", "pin0", "30.0 us", "(20.0..40.0)", "beside", "10.0 us")
-        + ("3.00x", "(2.00..4.00)", "<= 3.75x", "<= 2.5x", "now")
-    )
+    first = row_of(rows[0])
+    assert first[:7] == ("P1", "what", "pin0", "30.0 us", "(20.0..40.0)", "beside", "10.0 us")
+    assert first[7:] == ("3.00x", "(2.00..4.00)", "<= 3.75x", "<= 2.5x", "now")
     assert row_of(rows[1])[-3:] == ("<= 5", "<= 3", "miss")
     assert "  P7 what: much" in text.splitlines()
     assert summary(rows, ["x (why)"]) == ("0 at their goal; 1 within the bar to reach now; 1 missed; 1 broken: x (why)")

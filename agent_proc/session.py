@@ -1,0 +1,241 @@
+"""The session process: one mailbox, one loop, control before commands; answerable while workers run. No asyncio, no threads.
+
+    idle      read (blocking) -> feed -> dispatch -> encode -> write        nothing else to wait for: no poll
+    busy      poll over the mailbox, the children's pipes and the nearest deadline; then the same
+
+It is *not* where an operation is done (session_ops.py). Rules: reading never waits for writing; all answers of one turn go out
+in one write; the end of the mailbox is the end of the session and of everything it started; what it cannot prove ended
+makes it end itself, with a code that says so (R-78).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import sys
+import types
+from typing import Final, NoReturn
+
+from procession.agent_proc.context import Context, Page
+from procession.agent_proc.guest import KILL
+from procession.agent_proc.loop import monotonic
+from procession.agent_proc.session_ops import Operations
+from procession.ipc.core.bounds import ESCALATE_EXIT, READ_BYTES, WIRE_VERSION
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.connection import Connection
+from procession.ipc.core.messages import (
+    ArenaFree,
+    Boot,
+    Call,
+    Cancel,
+    Message,
+    Ready,
+    Reply,
+    Shutdown,
+    StreamCredit,
+)
+
+#: Exit code of a session whose host broke the protocol; sysexits' EX_PROTOCOL.
+BREACH_EXIT: Final = 76
+#: Exit code of a session that could not enter its working directory; sysexits' EX_CONFIG.
+BOOT_EXIT: Final = 78
+#: One write of this much fills an empty pipe; what does not fit is written when there is room.
+_WRITE_BYTES: Final = READ_BYTES
+#: Last answers get this long to leave before the process ends.
+_LAST_FLUSH_S: Final = 1.0
+#: Descriptors that the loop always watches: mailbox and signals.
+_ALWAYS_WATCHED: Final = 2
+
+
+def session_main(
+    mail_r: int, mail_w: int, page_fd: int, arena_in_fd: int, arena_out_fd: int, host_pidfd: int
+) -> NoReturn:
+    """Be a session process until its mailbox ends; does not return."""
+    faulthandler.enable(2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for what runs, never for the session
+    os.set_blocking(mail_r, True)
+    os.set_blocking(mail_w, False)
+    session = Session(mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd)
+    try:
+        session.serve()
+    except ProtocolBreach as breach:
+        print(f"the host broke the protocol: {breach.reason}", file=sys.stderr, flush=True)
+        os._exit(BREACH_EXIT)
+
+
+class Session:
+    """The mailbox of one session process and its loop."""
+
+    def __init__(
+        self, mail_r: int, mail_w: int, page_fd: int, arena_in_fd: int, arena_out_fd: int, host_pidfd: int
+    ) -> None:
+        self._mail_r = mail_r
+        self._mail_w = mail_w
+        self._connection = Connection("session")
+        self._page = Page(page_fd)
+        os.close(page_fd)
+        self._context = Context(self._connection, arena_in_fd, arena_out_fd, host_pidfd, self._page)
+        self._loop = self._context.loop
+        self._operations: Operations | None = None
+        self._unwritten: memoryview | None = None
+        self._watching_write = False
+        self._give_up_at: float | None = None
+        self._loop.watch(mail_r, self._read)
+        self._watch_children()
+
+    # --- the loop -------------------------------------------------------------------------------------------
+    def serve(self) -> NoReturn:
+        """Read, do, answer, for ever."""
+        loop, page, connection = self._loop, self._page, self._connection
+        while True:
+            page.tick += 1
+            page.write(0)
+            if loop.watched == _ALWAYS_WATCHED and not loop.has_timers:
+                self._read()
+            else:
+                loop.turn()
+            if connection.wants_write and self._unwritten is None:
+                self._write()
+            if self._context.escalating or self._give_up_at is not None:
+                self._consider_ending()
+
+    def _read(self) -> None:
+        data = os.read(self._mail_r, READ_BYTES)
+        if not data:
+            self._host_gone()
+        operations, page, connection = self._operations, self._page, self._connection
+        for message in connection.feed(data):
+            if operations is None:
+                operations = self._begin(message)
+                continue
+            if message.inc != connection.incarnation:
+                continue
+            if type(message) is Call:
+                seq = message.seq
+                if message.op == "echo" and not self._context.stopping and not operations.has_early_cancels:
+                    page.started = seq
+                    page.write(seq)
+                    operations.seen = seq
+                    connection.send(Reply(connection.incarnation, seq, message.body, message.payload))
+                    page.finished = seq
+                else:
+                    page.write(seq)
+                    operations.call(message)
+            else:
+                self._other(message, operations)
+
+    def _other(self, message: Message, operations: Operations) -> None:
+        match message:
+            case Cancel():
+                operations.cancel(message)
+            case StreamCredit(seq=seq, stream=stream, count=count):
+                operations.grant(seq, stream, count)
+            case ArenaFree(offset=offset, length=length):
+                self._context.arena_free(offset, length)
+            case Shutdown(grace_s=grace_s):
+                self._shut_down(grace_s, operations)
+            case _:  # streams towards a session: no operation of the table has one
+                pass
+
+    # --- writing --------------------------------------------------------------------------------------------
+    def _write(self) -> None:
+        """Write what is queued, until there is nothing more or the pipe is full."""
+        connection = self._connection
+        while True:
+            if self._unwritten is None:
+                data = connection.take(_WRITE_BYTES)
+                if not data:
+                    break
+                self._unwritten = memoryview(data)
+            try:
+                written = os.write(self._mail_w, self._unwritten)
+            except BlockingIOError:
+                if not self._watching_write:
+                    self._watching_write = True
+                    self._loop.watch_writable(self._mail_w, self._write)
+                return
+            except BrokenPipeError:
+                self._host_gone()
+            self._unwritten = self._unwritten[written:] if written < len(self._unwritten) else None
+            if self._unwritten is None and not connection.wants_write:
+                break
+        if self._watching_write:
+            self._watching_write = False
+            self._loop.unwatch_writable(self._mail_w)
+
+    def _flush_for_good(self) -> None:
+        """Write everything that is queued, waiting for room a bounded time."""
+        deadline = monotonic() + _LAST_FLUSH_S
+        poller = select.poll()
+        poller.register(self._mail_w, select.POLLOUT)
+        while self._connection.wants_write or self._unwritten is not None:
+            self._write()
+            left = deadline - monotonic()
+            if self._unwritten is None or left <= 0 or not poller.poll(left * 1000):
+                return
+
+    # --- beginning and ending -------------------------------------------------------------------------------
+    def _begin(self, boot: Boot) -> Operations:
+        """Take Boot and answer Ready; another version is answered too, and the host refuses it by name."""
+        self._context.set_boot(boot)
+        if boot.version == WIRE_VERSION:
+            try:
+                os.chdir(boot.cwd)
+            except OSError as error:
+                print(f"cannot enter {boot.cwd!r}: {error.strerror}", file=sys.stderr, flush=True)
+                os._exit(BOOT_EXIT)
+            os.environ.clear()
+            os.environ.update(boot.env)
+            self._context.env = dict(boot.env)
+        self._operations = Operations(self._context)
+        self._context.send(Ready(WIRE_VERSION, boot.inc, os.getpid()))
+        return self._operations
+
+    def _shut_down(self, grace_s: float, operations: Operations) -> None:
+        if self._give_up_at is None:
+            self._give_up_at = monotonic() + max(0.0, grace_s)
+            operations.shutdown()
+            self._loop.at(self._give_up_at, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for guest in list(self._context.guests):
+            guest.kill(KILL)
+        self._give_up_at = monotonic()
+
+    def _consider_ending(self) -> None:
+        """End once everything is over and answered, or there is no more time for that."""
+        if self._context.escalating:
+            self._flush_for_good()
+            os._exit(ESCALATE_EXIT)
+        assert self._give_up_at is not None
+        if (not self._context.guests and not self._context.calls) or monotonic() >= self._give_up_at:
+            self._flush_for_good()
+            os._exit(0)
+
+    def _host_gone(self) -> NoReturn:
+        """End with everything: the keepers see our end of their pipes close, and our own keeper ends what is left."""
+        for guest in self._context.guests:
+            guest.kill(KILL)
+        os._exit(0)
+
+    # --- children -------------------------------------------------------------------------------------------
+    def _watch_children(self) -> None:
+        """Be told when a keeper is stopped; its end is told by its own descriptors."""
+        self._child_r, child_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(child_w, warn_on_full_buffer=False)
+        self._loop.watch(self._child_r, self._look_at_children)
+
+    def _look_at_children(self) -> None:
+        try:
+            os.read(self._child_r, READ_BYTES)
+        except BlockingIOError:
+            return
+        for guest in list(self._context.guests):
+            guest.check_keeper()
+
+
+def _nothing(_signal: int, _frame: types.FrameType | None) -> None:
+    """Exist, so that the signal reaches the wakeup descriptor."""

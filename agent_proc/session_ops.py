@@ -1,0 +1,175 @@
+"""What each operation of the table does in a session process: one method a row, and the one place where a call can fail.
+
+It is *not* the mailbox (session.py). Rules: a call that is refused, malformed or hit by a bug of ours is answered and the
+session goes on; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from procession.agent_proc.cells import Cell, Cells
+from procession.agent_proc.context import Context
+from procession.agent_proc.processes import Processes
+from procession.agent_proc.runs import ExecJob, RunJob, RunQueue, not_sent
+from procession.ipc.core.bounds import QUEUED_RUNS_MAX
+from procession.ipc.core.errors import ErrorData, InvalidRequest, MailboxFull, ProcessionError, cut, to_data
+from procession.ipc.core.messages import Call, Cancel, Reply, encode
+from procession.ipc.core.operations import (
+    OPERATIONS,
+    CodeBody,
+    ExecBody,
+    ModuleList,
+    Nothing,
+    ProcessBody,
+    ProcessSignalBody,
+    ProcessWriteBody,
+    RunBody,
+)
+
+#: Cancels kept that came before their calls: as many as a mailbox holds calls.
+EARLY_CANCELS_MAX: Final = 256
+_BODY_DECODERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
+    row.name: msgspec.msgpack.Decoder(row.params).decode for row in OPERATIONS.values() if row.target == "session"
+}
+_CONTROL_OPS: Final = frozenset(row.name for row in OPERATIONS.values() if row.lane == "control")
+_NOTHING: Final = msgspec.Raw(encode(Nothing()))
+
+
+class Operations:
+    """See the module's text."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._early_cancels: OrderedDict[int, None] = OrderedDict()
+        self.seen = 0
+        """The highest number of a call that came on the data lane."""
+        self.queue = RunQueue(context.booted.parallel_runs, self._runs_changed)
+        self.cells = Cells(context)
+        self.processes = Processes(context)
+        self._table: Final[dict[str, Callable[[Call, Any], None]]] = {
+            "ping": self._ping,
+            "echo": self._echo,
+            "modules": self._modules,
+            "run": self._run,
+            "exec": self._exec,
+            "run_code": self._run_code,
+            "start": self._start,
+            "interrupt": self._interrupt,
+            "processes": self._processes,
+            "process_wait": self._process_wait,
+            "process_signal": self._process_signal,
+            "process_write": self._process_write,
+        }
+
+    def call(self, call: Call) -> None:
+        """Do an operation, or begin it."""
+        op, seq = call.op, call.seq
+        if op not in _CONTROL_OPS:
+            self.seen = max(self.seen, seq)
+            if self._early_cancels and seq in self._early_cancels:
+                del self._early_cancels[seq]
+                self._context.refuse(seq, not_sent(op))
+                return
+        try:
+            handler = self._table.get(op)
+            if handler is None:
+                raise InvalidRequest(cut(f"a session has no operation {op!r}", 200), code="unknown_operation")
+            if self._context.stopping:
+                text = f"{op}: the session is being stopped"
+                self._context.refuse(seq, ErrorData(kind="SessionNotRunning", message=text, ran="no"))
+                return
+            handler(call, _BODY_DECODERS[op](call.body))
+        except ProcessionError as error:
+            self._context.refuse(seq, to_data(error))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            text = cut(f"{op}: the request's body is not what the operation takes: {error}")
+            self._context.refuse(seq, ErrorData(kind="InvalidRequest", message=text, code="bad_body", ran="no"))
+        except Exception as error:
+            text = cut(f"{op}: a bug in the session process: {type(error).__name__}: {error}")
+            self._context.refuse(seq, ErrorData(kind="ProcessionError", message=text, code="session_bug", ran="maybe"))
+
+    @property
+    def has_early_cancels(self) -> bool:
+        """Whether a cancel waits for its call."""
+        return bool(self._early_cancels)
+
+    def cancel(self, message: Cancel) -> None:
+        """Stop a call: one that is here, or one that is still on its way."""
+        work = self._context.calls.get(message.seq)
+        if work is not None:
+            work.cancel()
+        elif message.seq > self.seen:
+            self._early_cancels[message.seq] = None
+            if len(self._early_cancels) > EARLY_CANCELS_MAX:
+                self._early_cancels.popitem(last=False)
+
+    def grant(self, seq: int, stream: int, count: int) -> None:
+        """Take a grant for a stream."""
+        work = self._context.calls.get(seq)
+        if work is not None:
+            work.grant(stream, count)
+        else:
+            self.processes.grant(seq, stream, count)
+
+    def shutdown(self) -> None:
+        """Begin to end everything; what waits is answered at once, what runs when it is over."""
+        self._context.stopping = True
+        for work in list(self._context.calls.values()):
+            work.shutdown()
+        self.processes.shutdown()
+
+    def _runs_changed(self, live: int) -> None:
+        self._context.page.runs = live
+
+    def _check_room(self) -> None:
+        if len(self._context.calls) >= QUEUED_RUNS_MAX:
+            raise MailboxFull(f"{QUEUED_RUNS_MAX} calls are open in this session already")
+
+    # --- one method a row ---------------------------------------------------------------------------------------
+    def _ping(self, call: Call, _body: Nothing) -> None:
+        self._context.send(Reply(self._context.incarnation, call.seq, _NOTHING), control=True)
+
+    def _echo(self, call: Call, _body: Nothing) -> None:
+        self._context.send(Reply(self._context.incarnation, call.seq, call.body, call.payload))
+
+    def _modules(self, call: Call, _body: Nothing) -> None:
+        self._context.answer(call.seq, ModuleList(modules=tuple(sorted(sys.modules))))
+
+    def _run(self, call: Call, body: RunBody) -> None:
+        self._check_room()
+        self.queue.add(RunJob(self._context, call, body, self.queue))
+
+    def _exec(self, call: Call, body: ExecBody) -> None:
+        self._check_room()
+        self.queue.add(ExecJob(self._context, call, body, self.queue))
+
+    def _run_code(self, call: Call, body: CodeBody) -> None:
+        self._check_room()
+        self.cells.add(Cell(self._context, call, body, self.cells))
+
+    def _start(self, call: Call, body: ExecBody) -> None:
+        self.processes.start(call, body)
+
+    def _interrupt(self, call: Call, _body: Nothing) -> None:
+        self.cells.interrupt()
+        self._context.send(Reply(self._context.incarnation, call.seq, _NOTHING), control=True)
+
+    def _processes(self, call: Call, _body: Nothing) -> None:
+        self._context.answer(call.seq, self.processes.listing())
+
+    def _process_wait(self, call: Call, body: ProcessBody) -> None:
+        self._check_room()
+        self.processes.wait(call, body.process)
+
+    def _process_signal(self, call: Call, body: ProcessSignalBody) -> None:
+        self._check_room()
+        self.processes.signal(call, body)
+
+    def _process_write(self, call: Call, body: ProcessWriteBody) -> None:
+        self.processes.write(call, body)

@@ -1,0 +1,124 @@
+"""The future of a submitted call: a real `concurrent.futures.Future` that knows how to stop its work.
+
+Rules: it is over when the work is, not when somebody asked for its end; a result is decoded and checked by whoever asks
+for it, never in the host's own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, Generic, TypeVar, cast
+
+from procession.api.core.plans import Plan
+from procession.ipc.core.backend import Backend, Outcome, Response, Ticket
+from procession.ipc.core.errors import CallCancelled, ProcessionError
+
+T = TypeVar("T")
+
+_UNOPENED: Final = object()
+
+
+class CallFuture(Future[T], Generic[T]):
+    """See the module's text.
+
+    cancel() asks for the work to be stopped and is True unless it is over already. Once its end is known, a stopped call
+    is `cancelled()` and `stopped_as` is the CallCancelled that says whether it ran; one that finished first has its result.
+    """
+
+    def __init__(self, finish: Callable[[Response], T], session: str | None = None) -> None:
+        super().__init__()
+        self.stopped_as: ProcessionError | None = None
+        self._finish = finish
+        self._session = session
+        self._ticket: Ticket | None = None
+        self._asked = False
+        self._opened: Any = _UNOPENED
+        self._failure: BaseException | None = None
+        self._open_lock = threading.Lock()
+
+    @property
+    def call_id(self) -> str:
+        """The id to find or cancel the call by; "" before it was sent."""
+        return "" if self._ticket is None else self._ticket.call_id
+
+    def send(self, backend: Backend, plan: Plan[T]) -> None:
+        """Start the call."""
+        self._ticket = backend.submit(plan.request, self.land)
+        if self._asked:
+            self._ticket.cancel()
+
+    def land(self, outcome: Outcome) -> None:
+        """Take the call's one outcome; from any thread."""
+        if isinstance(outcome, Response):
+            self.set_result(cast("T", outcome))
+            return
+        if outcome.session is None:
+            outcome.session = self._session
+        if self._asked and isinstance(outcome, CallCancelled):
+            self.stopped_as = outcome
+            self.withdraw()
+        else:
+            self.set_exception(outcome)
+
+    def withdraw(self) -> bool:
+        """Count as cancelled, now: the work was never begun, or is over."""
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        return True
+
+    def cancel(self) -> bool:
+        """Ask for the work to be stopped; see the class."""
+        if self.done():
+            return self.cancelled()
+        self._asked = True
+        ticket = self._ticket
+        if ticket is not None:
+            ticket.cancel()
+        return True
+
+    def running(self) -> bool:
+        """Whether it was sent and is not over."""
+        return self._ticket is not None and not self.done()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result; raises what the work ended with, CancelledError, or TimeoutError."""
+        value, failure = self._open(super().result(timeout))
+        if failure is not None:
+            raise failure
+        return cast("T", value)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; returns what `result` would raise, None when there is a result."""
+        error = super().exception(timeout)
+        return self._open(super().result())[1] if error is None else error
+
+    def _open(self, response: object) -> tuple[Any, BaseException | None]:
+        """Decode and check the result, once."""
+        with self._open_lock:
+            if self._opened is _UNOPENED and self._failure is None:
+                try:
+                    self._opened = self._finish(cast("Response", response))
+                except BaseException as error:  # noqa: BLE001 - a validator of the program, or its on_output
+                    self._failure = error
+                    if isinstance(error, ProcessionError) and error.session is None:
+                        error.session = self._session
+            return self._opened, self._failure
+
+
+class DoneFuture(CallFuture[T]):
+    """The future of what was done in place."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(lambda _: work())
+        self.set_result(cast("T", None))
+        self.exception()
+
+
+def submit(backend: Backend, plan: Plan[T], session: str | None = None) -> CallFuture[T]:
+    """Start a plan's call and return its future."""
+    future: CallFuture[T] = CallFuture(plan.finish, session)
+    future.send(backend, plan)
+    return future

@@ -1,0 +1,45 @@
+"""What every handle of one host shares: the backend it talks to and what is known about it.
+
+It is *not* a face; it has no verbs. One link per Host or AsyncHost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from procession.api.sandbox import Sandbox
+from procession.ipc.core.backend import Backend
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: The coming default. Until confinement lands it is refused, so that nobody is confined less than they believe.
+DEFAULT_SANDBOX: Final = Sandbox.standard()
+
+
+class Reach(NamedTuple):
+    """What a session's workers can import besides what is installed."""
+
+    import_paths: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+
+    def plus(self, other: Reach) -> Reach:
+        """Return both, each name once."""
+        paths = dict.fromkeys((*self.import_paths, *other.import_paths))
+        return Reach(tuple(paths), tuple(dict.fromkeys((*self.preload, *other.preload))))
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """is_local: the backend is this process's own engine, which answers what it knows without waiting.
+
+    loop: the asyncio loop that the backend lives in, None for a backend with a thread of its own.
+    """
+
+    backend: Backend
+    is_local: bool
+    sandbox: Sandbox = DEFAULT_SANDBOX
+    reach: Reach = Reach()
+    loop: asyncio.AbstractEventLoop | None = None
+    closed: bool = False
