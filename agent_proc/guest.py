@@ -137,8 +137,11 @@ class Guest:
         """Look whether the keeper was stopped; a guard that stands still guards nothing."""
         if self._reaped:
             return
-        flags = os.WSTOPPED | os.WNOHANG
-        if os.waitid(os.P_PIDFD, self._keeper_pidfd, flags) is not None:
+        try:
+            stopped = os.waitid(os.P_PIDFD, self._keeper_pidfd, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:  # it is dead already, and about to be reaped
+            return
+        if stopped is not None:
             self._kill_keeper()
 
     # --- what the keeper tells --------------------------------------------------------------------------------

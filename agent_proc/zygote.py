@@ -3,10 +3,11 @@
     host --packets: Fork + 8 descriptors--> zygote --fork--> keeper --fork--> session process
     host <--Hello, Forked + pidfd, ForkFailed, KeeperGone-- zygote
 
-It is *not* a supervisor and knows nothing of sessions. It runs no user code but the preloads, and only until it says Hello.
+It is *not* a supervisor and knows nothing of sessions. It runs no user code but the preloads, and only until it says
+Hello.
 
-Rules: single-threaded, checked before every fork; the subreaper of all that a lost keeper leaves behind, and the only one
-that waits for it; it outlives neither its host nor an answer it does not understand.
+Rules: single-threaded, checked before every fork; the subreaper of all that a lost keeper leaves behind, and the only
+one that waits for it; it outlives neither its host nor a packet it does not understand.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from procession.ipc.core.messages import (
 #: mail_r, mail_w, keeper_ctl_r, keeper_status_w, crash_w, page, arena_in, arena_out.
 FORK_FDS: Final = 8
 _PACKET_BYTES_MAX: Final = 4 * KiB  # a Fork is a number
-#: After a keeper is lost, its nested keepers see their session die and end their runs by better means than ours: this long.
+#: After a keeper is lost, its nested keepers see their session die and end their runs by better means than ours: so
+#: long we let them.
 _STRAYS_GRACE_S: Final = 0.03
 _SWEEP_PERIOD_S: Final = 0.005
 _REAPED_AT_ONCE: Final = 4096
@@ -200,7 +202,10 @@ class _Zygote:
     # --- forking ----------------------------------------------------------------------------------------------
     def _take_packet(self) -> bool:
         """Answer one packet; False when the host has hung up. Raises ProtocolBreach for anything but a whole Fork."""
-        data, fds, flags, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, fds, flags, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return False
         if not data:
             return False
         try:

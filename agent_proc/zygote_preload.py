@@ -1,7 +1,7 @@
 """What a zygote imports before it forks anything: our own modules, then the user's `preload`.
 
-It is *not* a sandbox: a preload is trusted code. But a fork copies one thread only, so a module that starts Python threads
-is refused by name, and native pools are told to have one thread before anything can read those variables.
+It is *not* a sandbox: a preload is trusted code. But a fork copies one thread only, so a module that starts Python
+threads is refused by name, and native pools are told to have one thread before anything can read those variables.
 
 Rule: whatever a module does at import, the answer is a list of what is loaded or one PreloadFailed that names it.
 """

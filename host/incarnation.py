@@ -61,6 +61,7 @@ class Incarnation:
         self._reactor = reactor
         self._owner: Owner | None = None
         self._dispatch: Callable[[list[Any]], After | None] | None = None
+        self._pending: Callable[[], bool] | None = None
         self._keeper: KeeperLink | None = None
         self._boot: tuple[Boot, threading.Lock] | None = None
         self._pending_crash = b""
@@ -98,13 +99,15 @@ class Incarnation:
 
     # --- adoption -------------------------------------------------------------------------------------------
     def adopt(
-        self, owner: Owner, boot: Boot, lock: threading.Lock, dispatch: Callable[[list[Any]], After | None]
+        self, owner: Owner, boot: Boot, lock: threading.Lock, dispatch: Callable[[list[Any]], After | None],
+        pending: Callable[[], bool],
     ) -> None:
-        """Give the process its Boot and its owner."""
+        """Give the process its Boot and its owner. lock, dispatch, pending: of the owner's calls, for the channel."""
         assert self._owner is None
         self._owner = owner
         self.number = boot.inc
         self._dispatch = dispatch
+        self._pending = pending
         self._boot = (boot, lock)
         self.asked_at = self._reactor.now()
         if self.over:
@@ -121,7 +124,8 @@ class Incarnation:
         boot, lock = self._boot
         connection = Connection("host", incarnation=boot.inc)
         channel = self.channel = Channel(
-            self.fds.mail_r, self.fds.mail_w, connection, self._reactor, self._messages, self._lost, lock=lock
+            self.fds.mail_r, self.fds.mail_w, connection, self._reactor, self._messages, self._lost, lock=lock,
+            pending=self._pending,
         )
         boot = Boot(boot.version, boot.inc, boot.session, boot.name, boot.cwd, boot.env, boot.limits, boot.sandbox,
                     boot.parallel_runs, self.fds.pipe_bytes // 2, ARENA_BYTES, boot.payload_bytes_max, boot.import_paths)

@@ -1,16 +1,45 @@
-"""stub"""
+"""What a host is opened with: one frozen value. Checking what users wrote is the face's business (api/checks.py)."""
+
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from procession.ipc.core.bounds import PARALLEL_RUNS_MAX, SESSIONS_MAX
+from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.limits import Limits
-@dataclass(frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
 class HostOptions:
-    data_dir: Path|None=None
-    sandbox: str="off"
-    limits: Limits=field(default_factory=Limits)
-    preload: tuple=()
-    import_paths: tuple=()
-    max_sessions:int=100
-    spares:int=0
-    parallel_runs:int=16
-    serve: bool|None=None
-    program: str=""
+    """Options of one host; everything has a default.
+
+    data_dir: the durable folder, None for a private one that is gone at close. sandbox: of sessions that do not say.
+    limits: of runs that do not say. preload: modules imported once, in the zygote. import_paths: folders made
+    importable in workers. max_sessions: processes at once. spares: sessions forked in advance. parallel_runs: of one
+    session. serve: whether to open the control socket; None means when there is a data_dir. program: who opened it,
+    for people to read.
+    """
+
+    data_dir: Path | None = None
+    sandbox: str = "off"
+    limits: Limits = field(default_factory=Limits)
+    preload: tuple[str, ...] = ()
+    import_paths: tuple[str, ...] = ()
+    max_sessions: int = SESSIONS_MAX
+    spares: int = 0
+    parallel_runs: int = PARALLEL_RUNS_MAX
+    serve: bool | None = None
+    program: str = ""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_sessions", 1), ("spares", 0), ("parallel_runs", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidRequest(f"{name}: must be a whole number of at least {least}, not {value!r}",
+                                     code="invalid_option")
+
+    @property
+    def serves(self) -> bool:
+        """Say whether the control socket is to be opened."""
+        return self.data_dir is not None if self.serve is None else self.serve

@@ -297,7 +297,7 @@ class SessionActor:
             self._start_failed(number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False)
             return
         self._incarnation = process
-        process.adopt(owner, boot, self.calls.lock, self.calls.dispatch)
+        process.adopt(owner, boot, self.calls.lock, self.calls.dispatch, self.calls.pending)
         if process.over:  # it failed while it was being made
             return
 

@@ -210,6 +210,8 @@ class SessionCalls:
         channel.connection.send(
             Call(self.incarnation, call.seq, request.op.name, timeout_s, msgspec.Raw(body), payload), control=control
         )
+        if call.done is not None:
+            channel.unpark()  # nobody will read for it but the reactor
         if busy and call.done is not None and self._reactor.in_loop():
             channel.flush_soon()  # more of this turn's calls may follow: one write for all of them
         else:
@@ -528,6 +530,10 @@ class SessionCalls:
             self._gone = error
             if self._timer is not None:
                 self._timer.cancel()
+
+    def pending(self) -> bool:
+        """Whether a call is with the process (the lock is held)."""
+        return bool(self._calls)
 
     @property
     def waiting(self) -> int:

@@ -51,7 +51,10 @@ VERBS: Final[dict[str, Verb]] = {
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", envvar="PROCESSION_DATA_DIR", show_default=False, metavar="DIR",
+        "--data-dir",
+        envvar="PROCESSION_DATA_DIR",
+        show_default=False,
+        metavar="DIR",
         help="The folder of the host to talk to (default: the one of `procession up`).",
     ),
 ]
@@ -75,7 +78,10 @@ def first_word(argv: list[str]) -> str:
 def build(argv: list[str]) -> typer.Typer:
     """Make the application for this command line: with its one verb, or with all when help or completion is asked for."""
     app = typer.Typer(
-        name="procession", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+        name="procession",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A process for every session: run crashy or untrusted code in supervised processes that end on time.",
     )

@@ -66,7 +66,9 @@ def connected(data_dir: Path | None) -> Iterator[Asker]:
 
 def no_host(folder: Path) -> HostLost:
     """Say that nobody is there, and how to change that."""
-    return HostLost(f"no host is running in {folder}", code="no_host", ran="no", hint="start one with `procession up -d`")
+    return HostLost(
+        f"no host is running in {folder}", code="no_host", ran="no", hint="start one with `procession up -d`"
+    )
 
 
 def limits_of(memory: str | None = None, cpu: str | None = None) -> Limits:

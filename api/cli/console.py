@@ -45,7 +45,9 @@ def talk(run_cell: Callable[[str], int]) -> int:
         except EOFError:
             print()
             return last
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if type(interrupt) is not KeyboardInterrupt:  # a signal that ends us
+                raise
             print("\n(given up)" if code else "")
             code = ""
             continue

@@ -7,6 +7,7 @@ the exit code is its table's.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -43,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt, "__notes__", ()):
             complain(note.removeprefix("procession: "))
-        return exit_codes.INTERRUPTED
+        return exit_codes.SIGNAL_BASE + getattr(interrupt, "number", signal.SIGINT)
     except BrokenPipeError:
         return exit_codes.BROKEN_PIPE
     except Exception as problem:  # noqa: BLE001 - the one place that turns what nobody expected into a line

@@ -29,9 +29,17 @@ Cell = str | tuple[str, str]
 
 #: What a phase, an ending or a verdict looks like; anything else is plain.
 STYLES: Final = {
-    "good": "green", "bad": "red", "odd": "yellow", "dim": "dim",
-    "ready": "green", "starting": "yellow", "backoff": "yellow", "stopping": "yellow", "failed": "red",
-    "down": "dim", "stopped": "dim",
+    "good": "green",
+    "bad": "red",
+    "odd": "yellow",
+    "dim": "dim",
+    "ready": "green",
+    "starting": "yellow",
+    "backoff": "yellow",
+    "stopping": "yellow",
+    "failed": "red",
+    "down": "dim",
+    "stopped": "dim",
 }
 
 
@@ -79,11 +87,16 @@ def _write_err(text: str) -> None:
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
-def plain(value: object) -> Any:  # noqa: ANN401 - what json.dumps takes has no narrower name
+def plain(value: object) -> Any:
     """Turn a record into dicts and lists with every field present; bytes become base64 text."""
     if isinstance(value, OutputChunk):
-        return {"stream": value.stream, "call": value.call, "dropped": value.dropped, "text": value.text,
-                "data": plain(value.data)}
+        return {
+            "stream": value.stream,
+            "call": value.call,
+            "dropped": value.dropped,
+            "text": value.text,
+            "data": plain(value.data),
+        }
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
@@ -117,8 +130,9 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """Return columns aligned with spaces, nothing cut."""
     lines = [list(columns), *([clean(_text(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-                     for line in lines)
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:

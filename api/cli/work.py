@@ -39,7 +39,9 @@ Timeout = Annotated[
 
 
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .py file, an executable file, or - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .py file, an executable file, or - for standard input.")
+    ],
     args: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.")] = None,
     timeout: Timeout = None,
     memory: Memory = None,
@@ -56,7 +58,7 @@ def run(
     limits = limits_of(memory, cpu)
     spec = StartBody(sandbox=check_sandbox(sandbox), limits=limits, restart="temporary", temporary=True)
     folder = _folder(cwd)
-    argv, data = _command_of(file, args or [])
+    argv, data = _command_of(file if cwd is None or file == "-" else os.path.abspath(file), args or [])
     if data is None:
         data = _standard_input(timeout_s)
     if sandbox == "off" and sys.stderr.isatty():
@@ -64,8 +66,16 @@ def run(
     with _ended_by_signals(), _own_host() as host:
         session = host.ask(plans.start_session(spec)).id
         plan = plans.exec_command(
-            session, argv, shell=False, cwd=folder, env=dict(os.environ), data=data, limits=Limits(), timeout_s=timeout_s,
-            check=False, on_item=None,
+            session,
+            argv,
+            shell=False,
+            cwd=folder,
+            env=dict(os.environ),
+            data=data,
+            limits=Limits(),
+            timeout_s=timeout_s,
+            check=False,
+            on_item=None,
         )
         return _carry_out(host, plan, file)
 
@@ -76,7 +86,9 @@ def execute(
     timeout: Timeout = None,
     memory: Memory = None,
     cpu: Cpu = None,
-    cwd: Annotated[str | None, typer.Option("--cwd", metavar="DIR", help="Where it runs (the session's project).")] = None,
+    cwd: Annotated[
+        str | None, typer.Option("--cwd", metavar="DIR", help="Where it runs (the session's project).")
+    ] = None,
     data_dir: DataDir = None,
 ) -> int:
     """Run a command in a session: it ends on time, whole, and its exit code is passed on.
@@ -91,8 +103,16 @@ def execute(
     with connected(data_dir) as host:
         host.ask(plans.find_session(session))  # an unknown session is told before standard input is read
         plan = plans.exec_command(
-            session, argv, shell=False, cwd=cwd, env=None, data=_standard_input(timeout_s), limits=limits,
-            timeout_s=timeout_s, check=False, on_item=None,
+            session,
+            argv,
+            shell=False,
+            cwd=cwd,
+            env=None,
+            data=_standard_input(timeout_s),
+            limits=limits,
+            timeout_s=timeout_s,
+            check=False,
+            on_item=None,
         )
         with _ended_by_signals():
             return _carry_out(host, plan, argv[0])
@@ -252,19 +272,13 @@ def _command_of(file: str, args: list[str]) -> tuple[tuple[str, ...], bytes | No
             return (sys.executable, file, *args), None
         if path.is_dir() or not os.access(path, os.X_OK):
             hint = "" if path.is_dir() else "a file that does not end in .py has to be executable: chmod +x"
-            raise InvalidRequest(f"{file!r} is {'a folder' if path.is_dir() else 'not executable'}",
-                                 code="not_executable", hint=hint)
+            raise InvalidRequest(
+                f"{file!r} is {'a folder' if path.is_dir() else 'not executable'}", code="not_executable", hint=hint
+            )
         return (str(path.absolute()), *args), None
     if not os.access(path, os.R_OK):
         raise InvalidRequest(f"{file!r} cannot be read", code="not_executable")
-    return (sys.executable, *interpreter_options(), file, *args), None
-
-
-def interpreter_options() -> list[str]:
-    """Return the options that make another interpreter behave as this one was told to (-W, -X, -O, …)."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # multiprocessing uses it too
-
-    return [option for option in _args_from_interpreter_flags() if option not in ("-P", "-I", "-E", "-s")]
+    return (sys.executable, file, *args), None
 
 
 def _folder(cwd: Path | None) -> str:
@@ -290,15 +304,20 @@ def _standard_input(timeout_s: float | None, *, terminal: bool = False) -> bytes
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
             if not select.select([0], [], [], left)[0]:
-                raise errors.ExpiredInQueue(f"standard input did not end within {timeout_s:g} s, so nothing was started",
-                                            hint="end it, or give </dev/null")
+                raise errors.ExpiredInQueue(
+                    f"standard input did not end within {timeout_s:g} s, so nothing was started",
+                    hint="end it, or give </dev/null",
+                )
             data = os.read(0, _READ_BYTES)
             if not data:
                 return b"".join(parts)
             held += len(data)
             if held > PAYLOAD_BYTES_MAX:
-                raise errors.MessageTooLarge(f"standard input is over the limit of {PAYLOAD_BYTES_MAX} bytes",
-                                             code="payload_too_large", hint="give the program a file instead")
+                raise errors.MessageTooLarge(
+                    f"standard input is over the limit of {PAYLOAD_BYTES_MAX} bytes",
+                    code="payload_too_large",
+                    hint="give the program a file instead",
+                )
             parts.append(data)
     except OSError:  # closed: a program without an input
         return None

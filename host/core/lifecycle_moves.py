@@ -45,6 +45,11 @@ _RESTS: Final[dict[Intent, Phase]] = {"stop": "stopped", "kill": "down", "close"
 _INTENTS: Final[dict[EventKind, Intent]] = {"stop": "stop", "kill": "kill", "close": "close", "remove": "remove"}
 
 
+def _clean(history: RestartHistory) -> RestartHistory:
+    """Forget the ends that counted, for a start that somebody asked for; the total stays."""
+    return replace(history, counted_at=())
+
+
 class Step:
     """One step while it is made: the state so far, and the actions so far."""
 
@@ -159,7 +164,7 @@ class Step:
             case GiveUp() | Leave() if self.state.up_waiting:
                 # Somebody asked for it while it was being ended: that is the later word.
                 self.do(SettleCalls(keep=True, kind="failed"))
-                self.state = replace(self.state, history=RestartHistory())
+                self.state = replace(self.state, history=_clean(self.state.history))
                 self.begin(explicit=True)
             case GiveUp(reason):
                 self.do(SettleCalls(keep=False, kind="failed"))
@@ -178,7 +183,7 @@ Handler = Callable[[Step], None]
 # --- handlers: at rest --------------------------------------------------------------------------------------
 def start(step: Step) -> None:
     """Start because somebody asks: with a clean slate."""
-    step.state = replace(step.state, history=RestartHistory())
+    step.state = replace(step.state, history=_clean(step.state.history))
     step.begin(explicit=True)
 
 
@@ -327,8 +332,7 @@ def start_after(step: Step) -> None:
     if state.closed or state.intent == "remove":
         step.answer("up", "removed" if state.intent == "remove" else "closed")
     elif state.intent != "run":
-        history = state.history if state.intent == "kill" else RestartHistory()
-        step.state = replace(state, intent="run", explicit=True, doomed=None, history=history)
+        step.state = replace(state, intent="run", explicit=True, doomed=None, history=_clean(state.history))
 
 
 def stop_after(step: Step) -> None:

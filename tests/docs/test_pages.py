@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import limits_page, protocol
-from helpers.sources import REPOSITORY
+from helpers import file_map, limits_page, protocol
+from helpers.sources import REPOSITORY, room_sources
 from procession.ipc.core.messages import Message
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -26,6 +26,16 @@ def test_every_message_of_the_protocol_is_on_its_page() -> None:
 
 def test_the_limits_page_is_in_step_with_the_bounds() -> None:
     assert (REPOSITORY / limits_page.PAGE_FILE).read_text(encoding="utf-8") == limits_page.render_page()
+
+
+def test_the_map_of_files_is_in_step_with_the_files() -> None:
+    page = (REPOSITORY / file_map.PAGE_FILE).read_text(encoding="utf-8")
+    assert page == file_map.render_page(page)
+
+
+def test_every_file_of_the_map_says_what_it_is() -> None:
+    silent = [str(source) for source in room_sources() if not file_map.first_sentence(source)]
+    assert [name for name in silent if file_map.SAMPLES not in name] == []
 
 
 def test_a_limit_without_a_reason_is_not_written() -> None:

@@ -11,6 +11,8 @@ from helpers.sources import REPOSITORY, Source, room_sources
 
 PAGE_FILE = Path("docs/architecture.md")
 MARKER = "<!-- from here on generated: PYTHONPATH=tests .venv/bin/python -m helpers.pages -->\n"
+SAMPLES = "sample_project"
+"""Files that are the material of a demonstration, not parts of the program."""
 
 
 def render_page(page: str) -> str:
@@ -24,7 +26,9 @@ def render_page(page: str) -> str:
 def render_map(sources: list[Source]) -> str:
     """Write one table per folder."""
     lines = []
-    for folder, inside in groupby(sources, key=lambda source: source.path.parent):
+    shown = [source for source in sources if SAMPLES not in source.path.parts]
+    shown.sort(key=lambda source: (source.path.parent, source.path.name))
+    for folder, inside in groupby(shown, key=lambda source: source.path.parent):
         files = [source for source in inside if source.path.name != "__init__.py"]
         if files:
             lines += [f"\n### {folder.as_posix()}/\n", "| file | what it is |", "|---|---|"]

@@ -1,0 +1,298 @@
+"""The verbs that begin and end things: the host (`up`, `down`) and its sessions (`new restart kill stop rm`).
+
+Rules: `up` has the prompt back within the stop grace of every session, and at once on a second Ctrl-C; `up -d` and `down`
+return when the host answers and when its process is gone, never earlier.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from procession.api.cli import exit_codes
+from procession.api.cli.app import AsJson, Cpu, DataDir, Memory, SandboxName, SessionNames
+from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_of, limits_of
+from procession.api.cli.output import complain, count, note, print_json, receipt_words
+from procession.api.core import plans
+from procession.ipc.core.bounds import SESSIONS_MAX, STOP_GRACE_S
+from procession.ipc.core.errors import InvalidRequest, ProcessionError
+from procession.ipc.core.operations import StartBody
+
+if TYPE_CHECKING:
+    from procession.host.engine import Engine
+
+#: A detached host answers within a second; twenty times that is a machine in trouble.
+_READY_S: Final = 20.0
+#: A host that was told to end has this long: every session its grace, one after the other in small groups.
+_DOWN_S: Final = 60.0
+#: What a second Ctrl-C leaves for killing before the host simply goes (and its keepers end the rest).
+_KILL_S: Final = 0.5
+#: The end of a host's log that is shown when it did not come up.
+_LOG_TAIL_LINES: Final = 12
+LOG_NAME: Final = "host.log"
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Grace = Annotated[
+    float, typer.Option("--grace", metavar="SECONDS", min=0, help="How long to wait before the whole tree is killed.")
+]
+
+
+# --- the host -----------------------------------------------------------------------------------------------
+def up(
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Come back when it answers and leave it running.")
+    ] = False,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Sessions that may run at once.")] = SESSIONS_MAX,
+    data_dir: DataDir = None,
+    ready_fd: Annotated[int, typer.Option("--ready-fd", hidden=True)] = -1,
+) -> int:
+    """Run a host that keeps its sessions in a data directory and answers the other verbs.
+
+    Ctrl-C or SIGTERM stops its sessions and ends it; a second Ctrl-C kills them.
+    """
+    folder = data_dir_of(data_dir)
+    if detach:
+        return _up_detached(folder, max_sessions)
+    return _up(folder, max_sessions, ready_fd)
+
+
+def _up(folder: Path, max_sessions: int, ready_fd: int) -> int:
+    from procession.host.engine import Engine
+    from procession.host.options import HostOptions
+
+    with _stop_requests() as (asked, ask):
+        engine = Engine(HostOptions(data_dir=folder, sandbox="off", max_sessions=max_sessions, serve=True))
+        engine.on_shutdown = lambda: ask(signal.SIGTERM)
+        if ready_fd >= 0:
+            os.write(ready_fd, b"%d\n" % engine.pid)
+            os.close(ready_fd)
+        note(f"host ready: pid {engine.pid}, data in {folder}")
+        number = _next_request(asked)
+        return _close(engine, asked, number)
+
+
+def _close(engine: Engine, asked: int, number: int) -> int:
+    """Stop everything; a second request kills instead. Return the exit code."""
+    open_count = len(Asker(engine).ask(plans.list_sessions(every=False)))
+    note(f"{signal.Signals(number).name}: stopping {count(open_count, 'session')}")
+    closing = threading.Thread(target=engine.close, name="procession-close", daemon=True)
+    ended_r, ended_w = os.pipe()
+    waiter = threading.Thread(target=lambda: (closing.join(), os.write(ended_w, b".")), daemon=True)
+    closing.start()
+    waiter.start()
+    ready, _, _ = select.select([ended_r, asked], [], [])
+    if ended_r in ready:
+        waiter.join()
+        os.close(ended_r)
+        os.close(ended_w)
+        note("stopped")
+        return exit_codes.OK
+    note("asked again: killing")
+    engine.reactor.call_soon(engine.operations.kill_all)
+    closing.join(_KILL_S)
+    sys.stderr.flush()
+    os._exit(exit_codes.SIGNAL_BASE + os.read(asked, 1)[0])
+
+
+@contextmanager
+def _stop_requests() -> Iterator[tuple[int, Callable[[int], None]]]:
+    """Turn the signals that end a host into bytes of a pipe; yields its end to read and a way to ask by hand."""
+    asked_r, asked_w = os.pipe()
+    os.set_blocking(asked_w, False)
+
+    def ask(number: int, _: FrameType | None = None) -> None:
+        try:
+            os.write(asked_w, bytes([number]))
+        except BlockingIOError:  # asked thousands of times already
+            pass
+
+    before = {number: signal.signal(number, ask) for number in _STOP_SIGNALS}
+    try:
+        yield asked_r, ask
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(asked_r)
+        os.close(asked_w)
+
+
+def _next_request(asked: int) -> int:
+    """Wait to be asked to end; returns the signal's number."""
+    return os.read(asked, 1)[0]
+
+
+def _up_detached(folder: Path, max_sessions: int) -> int:
+    """Start the host in a session of its own; return when it answers, or with its own exit code and last words."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_path = folder / LOG_NAME
+    ready_r, ready_w = os.pipe()
+    # -P: the folder this is started in is nobody's to import from.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "procession",
+        "up",
+        "--data-dir",
+        str(folder),
+        "--max-sessions",
+        str(max_sessions),
+        "--ready-fd",
+        str(ready_w),
+    ]
+    with log_path.open("ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        begin = log.tell()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(ready_w,),
+            cwd="/",
+        )
+    os.close(ready_w)
+    try:
+        if not select.select([ready_r], [], [], _READY_S)[0]:
+            child.kill()
+            child.wait()
+            complain(f"the host was not ready within {_READY_S:g} s and was killed", f"see {log_path}")
+            return exit_codes.FAILED
+        if not os.read(ready_r, 64):
+            code = child.wait()
+            _show_log(log_path, begin)
+            return code or exit_codes.FAILED
+    finally:
+        os.close(ready_r)
+    print(f"host ready: pid {child.pid}, data in {folder}, log in {log_path}", flush=True)
+    child.returncode = 0  # it is not ours to wait for: keeps Popen from warning when it is forgotten
+    return exit_codes.OK
+
+
+def _show_log(path: Path, begin: int) -> None:
+    """Pass on what a host that ended at once has said."""
+    with path.open("rb") as log:
+        log.seek(begin)
+        lines = log.read(64 * 1024).decode("utf-8", "replace").splitlines()
+    sys.stderr.write("".join(f"{line}\n" for line in lines[-_LOG_TAIL_LINES:]))
+
+
+def down(
+    grace: Grace = STOP_GRACE_S,
+    data_dir: DataDir = None,
+) -> int:
+    """Stop the host of the data directory, and wait until it is gone."""
+    with connected(data_dir) as host:
+        pid = host.ask(plans.statistics()).pid
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pidfd = -1
+        host.ask(plans.shutdown(grace))
+    if pidfd >= 0:
+        try:
+            if not select.select([pidfd], [], [], _DOWN_S)[0]:
+                complain(
+                    f"the host (pid {pid}) was asked to end and is still there after {_DOWN_S:g} s",
+                    f"kill -9 {pid} ends it and everything it runs",
+                )
+                return exit_codes.FAILED
+        finally:
+            os.close(pidfd)
+    print(f"host stopped: pid {pid}", flush=True)
+    return exit_codes.OK
+
+
+# --- sessions -----------------------------------------------------------------------------------------------
+def new(
+    project: Annotated[Path | None, typer.Argument(metavar="[PROJECT]", help="Its folder (a private one).")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="A name for it (the folder's).")] = None,
+    sandbox: SandboxName = "off",
+    memory: Memory = None,
+    cpu: Cpu = None,
+    restart: Annotated[
+        str,
+        typer.Option("--restart", help="When it is started again: permanent, transient (after a crash), temporary."),
+    ] = "transient",
+    share: Annotated[bool, typer.Option("--share", help="Let the folder be open in other sessions too.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Start a session; prints its id."""
+    from procession.api.checks import check_name
+
+    if restart not in ("permanent", "transient", "temporary"):
+        raise InvalidRequest(
+            f"--restart: {restart!r} is not one of permanent, transient, temporary", code="invalid_restart"
+        )
+    spec = StartBody(
+        project=None if project is None else str(project.expanduser().absolute()),
+        name=check_name(name),
+        sandbox=check_sandbox(sandbox),
+        limits=limits_of(memory, cpu),
+        restart=restart,
+        exclusive=not share,  # type: ignore[arg-type]
+    )
+    if spec.project is not None and not os.path.isdir(spec.project):
+        what = "is not a folder" if os.path.exists(spec.project) else "does not exist"
+        raise InvalidRequest(f"the project {str(project)!r} {what}", code="path_not_found")
+    with connected(data_dir) as host:
+        ref = host.ask(plans.start_session(spec))
+    if sandbox == "off" and sys.stderr.isatty():
+        note("sandbox off: limits and kill domain only, for crashy code, not for hostile code")
+    if as_json:
+        print_json(ref)
+    else:
+        print(ref.id, flush=True)
+    return exit_codes.OK
+
+
+def restart(sessions: SessionNames, data_dir: DataDir = None) -> int:
+    """End the process of a session and start the next one."""
+    return _each(sessions, data_dir, lambda host, name: f"{host.ask(plans.restart(name)).name} restarted")
+
+
+def kill(sessions: SessionNames, data_dir: DataDir = None) -> int:
+    """Kill the process tree of a session now; its next call starts it again."""
+    return _each(sessions, data_dir, lambda host, name: f"{name} killed: {receipt_words(host.ask(plans.kill(name)))}")
+
+
+def stop(sessions: SessionNames, grace: Grace = STOP_GRACE_S, data_dir: DataDir = None) -> int:
+    """Stop a session: its slot, name and folder are free again; `ps --all` still lists it."""
+    return _each(
+        sessions, data_dir, lambda host, name: f"{name} stopped: {receipt_words(host.ask(plans.stop(name, grace)))}"
+    )
+
+
+def rm(sessions: SessionNames, data_dir: DataDir = None) -> int:
+    """Remove a session and its data; one that runs is stopped first."""
+
+    def remove(host: Asker, name: str) -> str:
+        host.ask(plans.remove_session(name))
+        return f"{name} removed"
+
+    return _each(sessions, data_dir, remove)
+
+
+def _each(names: list[str], data_dir: Path | None, act: Callable[[Asker, str], str]) -> int:
+    """Do it to each session; one that fails is told and the others are done all the same. Returns the first failure's code."""
+    code = exit_codes.OK
+    with connected(data_dir) as host:
+        for name in names:
+            try:
+                print(act(host, name), flush=True)
+            except ProcessionError as error:
+                complain(error.message or error.code, error.hint)
+                code = code or exit_codes.for_error(error, "plain")
+    return code

@@ -1,0 +1,89 @@
+"""How a host is opened: settings checked, then an engine of this process or a client of another one's.
+
+Imports the host room only when a host is opened, so that naming a face costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from procession.api import checks
+from procession.api.link import Reach
+from procession.api.sandbox import Sandbox
+from procession.ipc.core.backend import Backend
+from procession.ipc.core.limits import Limits
+
+if TYPE_CHECKING:
+    from procession.host.engine import Engine
+    from procession.ipc.transport.reactor import Reactor
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What a host is opened with, checked."""
+
+    data_dir: Path | None
+    sandbox: str
+    limits: Limits
+    reach: Reach
+    max_sessions: int
+    spares: int
+    parallel_runs: int
+    serve: bool | None
+
+    @classmethod
+    def check(
+        cls,
+        data_dir: str | os.PathLike[str] | None,
+        sandbox: Sandbox,
+        limits: Limits | None,
+        preload: Iterable[str],
+        import_paths: Iterable[str | os.PathLike[str]],
+        max_sessions: int,
+        spares: int,
+        parallel_runs: int,
+        serve: bool | None,
+    ) -> HostSettings:
+        """Check the arguments of a host; raises InvalidRequest."""
+        return cls(
+            None if data_dir is None else Path(os.path.abspath(os.path.expanduser(os.fspath(data_dir)))),
+            checks.check_sandbox(sandbox),
+            checks.check_limits(limits),
+            Reach(checks.check_import_paths(import_paths), checks.check_preload(preload)),
+            checks.check_count("max_sessions", max_sessions),
+            checks.check_count("spares", spares, least=0),
+            checks.check_count("parallel_runs", parallel_runs),
+            serve,
+        )
+
+
+def open_engine(settings: HostSettings, reactor: Reactor | None = None) -> Engine:
+    """Open a host in this process; raises StorageError or AlreadyExists."""
+    from procession.host.engine import Engine
+    from procession.host.options import HostOptions
+
+    options = HostOptions(
+        data_dir=settings.data_dir,
+        sandbox=settings.sandbox,
+        limits=settings.limits,
+        preload=settings.reach.preload,
+        import_paths=settings.reach.import_paths,
+        max_sessions=settings.max_sessions,
+        spares=settings.spares,
+        parallel_runs=settings.parallel_runs,
+        serve=settings.serve,
+    )
+    return Engine(options, reactor)
+
+
+def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> Backend:
+    """Connect to the host of another process; raises HostLost when there is none."""
+    from procession.api.remote import RemoteBackend
+    from procession.host.paths import default_data_dir
+
+    folder = default_data_dir() if data_dir is None else Path(os.path.abspath(os.path.expanduser(os.fspath(data_dir))))
+    return RemoteBackend(folder, reactor)
