@@ -61,7 +61,9 @@ class Host:
             data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve
         )
         engine = open_engine(settings)
-        self._link = Link(engine, is_local=True, sandbox=sandbox, reach=settings.reach)
+        self._link = Link(
+            engine, is_local=True, sandbox=sandbox, reach=settings.reach, parallel_runs=settings.parallel_runs
+        )
 
     @classmethod
     def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Host:
@@ -212,7 +214,7 @@ class Host:
         self._do(plans.remove_session(check_session(id_or_name)))
 
     def _session(self, ref: SessionRef, reach: Reach | None = None) -> Session:
-        return Session(self._link, ref.id, ref.name, self._link.reach.plus(reach or Reach()))
+        return Session(self._link, ref.id, ref.name, self._link.reach.of_session(reach or Reach()))
 
 
 

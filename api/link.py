@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.backend import Backend
+from procession.ipc.core.bounds import PARALLEL_RUNS_MAX
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,10 +25,10 @@ class Reach(NamedTuple):
     import_paths: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
 
-    def plus(self, other: Reach) -> Reach:
-        """Return both, each name once."""
-        paths = dict.fromkeys((*self.import_paths, *other.import_paths))
-        return Reach(tuple(paths), tuple(dict.fromkeys((*self.preload, *other.preload))))
+    def of_session(self, own: Reach) -> Reach:
+        """Return what a session of this host reaches: its own folders besides the host's, its preloads in their place."""
+        paths = dict.fromkeys((*self.import_paths, *own.import_paths))
+        return Reach(tuple(paths), own.preload or self.preload)
 
 
 @dataclass(slots=True, eq=False)
@@ -41,5 +42,6 @@ class Link:
     is_local: bool
     sandbox: Sandbox = DEFAULT_SANDBOX
     reach: Reach = Reach()
+    parallel_runs: int = PARALLEL_RUNS_MAX
     loop: asyncio.AbstractEventLoop | None = None
     closed: bool = False

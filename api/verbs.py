@@ -18,7 +18,6 @@ from procession.api.results import annotation_of, decode_result, is_lossy, prepa
 from procession.api.sandbox import Sandbox
 from procession.api.travel import pack_call
 from procession.ipc.core.backend import Item, Response
-from procession.ipc.core.bounds import PARALLEL_RUNS_MAX
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StartBody
 from procession.ipc.core.records import CodeResult, CommandResult, OutputChunk, ProcessInfo
@@ -194,7 +193,7 @@ def start_body(
         exclusive=bool(exclusive),
         preload=checks.check_preload(preload),
         import_paths=checks.check_import_paths(import_paths),
-        parallel_runs=PARALLEL_RUNS_MAX if parallel_runs is None else checks.check_count("parallel_runs", parallel_runs),
+        parallel_runs=link.parallel_runs if parallel_runs is None else checks.check_count("parallel_runs", parallel_runs),
         existing=existing,
         temporary=temporary,
     )

@@ -60,6 +60,7 @@ from procession.ipc.core.messages import (
     StreamOpen,
     encode,
 )
+from procession.ipc.core.operations import Nothing
 from procession.ipc.core.records import CallInfo, OutputChunk, RunReport
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor, Timer
@@ -73,6 +74,8 @@ INTERRUPT_WAIT_S: Final = 3.0
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _RAW_NOTHING: Final = b"\x80"
 _monotonic = time.monotonic
+#: A call that is over, as little of it as `calls()` shows: number, id, op, incarnation, begin, timeout, outcome.
+_Past = tuple[int, str, str, int, float, "float | None", str]
 
 
 class SessionCalls:
@@ -99,7 +102,7 @@ class SessionCalls:
         self._waiting: deque[HostCall] = deque()  # accepted with wait=, no room in the mailbox yet
         self._late: set[int] = set()
         self._streams: dict[tuple[int, int], HostCall | None] = {}
-        self._recent: deque[CallInfo] = deque(maxlen=RECENT_CALLS)
+        self._recent: deque[_Past] = deque(maxlen=RECENT_CALLS)
         self._next_seq = 1
         self._bytes = 0  # of the calls not known to have started
         self._last_started = 0
@@ -138,7 +141,7 @@ class SessionCalls:
         if call.size > PAYLOAD_BYTES_MAX:
             raise MessageTooLarge(f"a payload of {call.size} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
                                   session=self.session, code="payload_too_large")
-        body = encode(request.body)
+        body = _RAW_NOTHING if type(request.body) is Nothing else encode(request.body)
         if len(body) > (FRAME_BYTES_MAX // 2 if request.op.lane == "control" else MESSAGE_BYTES_MAX - FRAME_BYTES_MAX):
             raise MessageTooLarge(f"a request of {len(body)} bytes does not fit a message", session=self.session)
         with self.lock:
@@ -146,7 +149,9 @@ class SessionCalls:
                 raise self._gone
             call.seq = self._next_seq
             self._next_seq += 1
-            full = self._full(call)
+            full = None
+            if len(self._calls) + len(self._queue) >= MAILBOX_COMMANDS_MAX or self._bytes + call.size > MAILBOX_BYTES_MAX:
+                full = self._full(call)
             if full is not None:
                 if not request.wait:
                     raise full
@@ -167,8 +172,7 @@ class SessionCalls:
 
     def _full(self, call: HostCall) -> MailboxFull | None:
         """Say whether the mailbox is at its bound; only then is the status page asked how far the session is."""
-        count = len(self._calls) + len(self._queue)
-        if call.request.op.lane == "control" or (count < MAILBOX_COMMANDS_MAX and self._bytes + call.size <= MAILBOX_BYTES_MAX):
+        if call.request.op.lane == "control":
             return None
         self._look_at_page()
         unstarted = [c for c in (*self._calls.values(), *self._queue) if c.seq > self._last_started]
@@ -391,7 +395,9 @@ class SessionCalls:
             self.failed += 1
             if error.elapsed_s is None:
                 error.elapsed_s = _monotonic() - call.opened_at
-        self._recent.append(call_info(call, _monotonic(), "over", error.code if error else "ok"))
+        request = call.request
+        self._recent.append((call.seq, request.call_id, request.op.name, call.incarnation, call.opened_at, request.timeout_s,
+                             error.code if error else "ok"))
         done = call.done
         if done is None:
             call.outcome = outcome
@@ -652,7 +658,7 @@ class SessionCalls:
     def outcome_of(self, call_id: str) -> CallInfo | None:
         """Return what is remembered of a call that is over."""
         with self.lock:
-            return next((info for info in reversed(self._recent) if info.id == call_id), None)
+            return next((past_info(p) for p in reversed(self._recent) if (p[1] or f"c{p[0]}") == call_id), None)
 
     def infos(self) -> list[CallInfo]:
         """List the open calls, oldest first, then the last ones that are over."""
@@ -663,7 +669,7 @@ class SessionCalls:
             for call in sorted((*self._calls.values(), *self._queue, *self._waiting), key=lambda c: c.seq):
                 started = call.state == "sent" and (call.seq <= self._last_started)
                 found.append(call_info(call, now, "running" if started else call.state, ""))
-            return found + list(self._recent)
+            return found + [past_info(past) for past in self._recent]
 
     def forget_after_fork(self, error: HostLost) -> None:
         """In a forked child: nothing is here any more."""
@@ -681,3 +687,10 @@ def call_info(call: HostCall, now: float, state: str, outcome: str) -> CallInfo:
     request = call.request
     return CallInfo(id=call.call_id, seq=call.seq, op=request.op.name, state=state, incarnation=call.incarnation,
                     age_s=round(now - call.opened_at, 6), timeout_s=request.timeout_s, outcome=outcome)
+
+
+def past_info(past: _Past) -> CallInfo:
+    """Describe a call that is over."""
+    seq, call_id, op, incarnation, opened_at, timeout_s, outcome = past
+    return CallInfo(id=call_id or f"c{seq}", seq=seq, op=op, state="over", incarnation=incarnation,
+                    age_s=round(_monotonic() - opened_at, 6), timeout_s=timeout_s, outcome=outcome)

@@ -1,0 +1,329 @@
+"""The async handle of a session: `Session`, awaited. Same verbs, parameters, records and errors.
+
+It belongs to the loop of its AsyncHost. Cancelling a task that awaits a verb cancels the work (`bridge.py`).
+"""
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from types import UnionType
+from typing import Any, Literal, TypeVar, overload
+
+from procession.api import verbs
+from procession.api.bridge import AsyncFollow, backend_of, perform
+from procession.api.checks import check_grace, check_input, check_text, check_timeout
+from procession.api.core import plans
+from procession.api.core.plans import Plan
+from procession.api.link import Link, Reach
+from procession.api.session import call_of, find_process
+from procession.api.verbs import Command, Input, OnOutput, PathLike
+from procession.ipc.core.errors import ProcessionError
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.operations import OPERATIONS, StoryDone
+from procession.ipc.core.records import (
+    CallInfo,
+    CodeResult,
+    CommandResult,
+    Event,
+    KillReceipt,
+    OutputChunk,
+    ProcessInfo,
+    RunReport,
+    SessionStatus,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_PING, _ECHO, _MODULES, _INTERRUPT = (OPERATIONS[name] for name in ("ping", "echo", "modules", "interrupt"))
+_WAIT = OPERATIONS["process_wait"]
+
+
+class AsyncSession:
+    """See the module's text. Made by a Host; `id` is for programs, `name` for people."""
+
+    __slots__ = ("_last", "_link", "_reach", "id", "name")
+
+    def __init__(self, link: Link, id: str, name: str, reach: Reach | None = None) -> None:
+        self._link = link
+        self._reach = link.reach if reach is None else reach
+        self._last: SessionStatus | None = None
+        self.id = id
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncSession) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        status: SessionStatus | None = self._last
+        if self._link.is_local:
+            try:
+                status = self.status()
+            except ProcessionError:
+                status = None
+        return f"<AsyncSession {verbs.describe(self.name, status)}>"
+
+    async def _do(self, plan: Plan[T]) -> T:
+        return await perform(backend_of(self._link), plan, self.id)
+
+    # --- code and commands ------------------------------------------------------------------------------------------
+    @overload
+    async def run(
+        self, fn: Callable[..., T], /, *args: object, timeout: float = ..., returns: None = None,
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> T: ...  # fmt: skip
+    @overload
+    async def run(
+        self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: type[R],
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> R: ...  # fmt: skip
+    @overload
+    async def run(
+        self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: UnionType,
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> object: ...  # fmt: skip
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: object,
+        timeout: float = 30,
+        returns: object = None,
+        limits: Limits | None = None,
+        wait: bool = False,
+        on_output: OnOutput | None = None,
+        **kwargs: object,
+    ) -> Any:
+        """Run `fn(*args, **kwargs)` in a worker of its own and return its result.
+
+        At `timeout` seconds its whole process tree is ended (ToolTimedOut). returns: the type to check the result against,
+        else the function's annotation. wait: queue instead of MailboxFull. Raises ToolFailed and the rest of the tree.
+        """
+        return await self._do(
+            verbs.run(
+                self.id, self._reach, fn, args, kwargs,
+                timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=on_output,
+            )
+        )  # fmt: skip
+
+    @overload
+    def submit(
+        self, fn: Callable[..., T], /, *args: object, timeout: float = ..., returns: None = None,
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> CallFuture[T]: ...  # fmt: skip
+    @overload
+    def submit(
+        self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: type[R],
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> CallFuture[R]: ...  # fmt: skip
+    @overload
+    def submit(
+        self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: UnionType,
+        limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
+    ) -> CallFuture[object]: ...  # fmt: skip
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: object,
+        timeout: float = 30,
+        returns: object = None,
+        limits: Limits | None = None,
+        wait: bool = False,
+        on_output: OnOutput | None = None,
+        **kwargs: object,
+    ) -> CallFuture[Any]:
+        """Start what `run` runs and return its Future; on_output is called in the host's own thread."""
+        plan = verbs.run(
+            self.id, self._reach, fn, args, kwargs,
+            timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=on_output,
+        )  # fmt: skip
+        return submit(self._link.backend, plan, self.id)
+
+    async def exec(
+        self,
+        command: Command,
+        *,
+        timeout: float = 30,
+        cwd: PathLike | None = None,
+        env: Mapping[str, str] | None = None,
+        input: Input | None = None,
+        check: bool = False,
+        on_output: OnOutput | None = None,
+        limits: Limits | None = None,
+    ) -> CommandResult:
+        """Run a command to its end: a list is its argv, a text is for `sh -c`.
+
+        cwd: where, from the project. env: variables to add. check: raise ToolCrashed for an exit code that is not 0.
+        """
+        return await self._do(
+            verbs.exec_command(
+                self.id, command,
+                timeout=timeout, cwd=cwd, env=env, input=input, check=check, on_output=on_output, limits=limits,
+            )
+        )  # fmt: skip
+
+    async def start(
+        self,
+        command: Command,
+        *,
+        cwd: PathLike | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> AsyncProcess:
+        """Start a command that lives on its own, until it ends or its session does."""
+        info = await self._do(verbs.start(self.id, command, cwd=cwd, env=env, limits=limits))
+        return AsyncProcess(self, info)
+
+    async def run_code(
+        self, code: str, *, timeout: float = 30, on_output: OnOutput | None = None, limits: Limits | None = None
+    ) -> CodeResult:
+        """Run a cell in the session's own interpreter, where names stay; what it raises is in the result."""
+        return await self._do(verbs.run_code(self.id, code, timeout=timeout, on_output=on_output, limits=limits))
+
+    async def interrupt(self, *, timeout: float = 5) -> None:
+        """Interrupt the cell that runs, as Ctrl-C would."""
+        await self._do(plans.interrupt(self.id, check_timeout(timeout, _INTERRUPT)))
+
+    # --- the session process ----------------------------------------------------------------------------------------
+    async def ping(self, *, timeout: float = 5) -> float:
+        """Return how many seconds a sign of life takes; it overtakes everything else."""
+        plan = plans.ping(self.id, check_timeout(timeout, _PING))
+        began = time.perf_counter()
+        await self._do(plan)
+        return time.perf_counter() - began
+
+    async def echo(self, data: Input = b"", *, timeout: float = 5) -> bytes:
+        """Send bytes to the session process and back."""
+        data = data if type(data) is bytes else check_input(data) or b""
+        return await self._do(plans.echo(self.id, data, check_timeout(timeout, _ECHO)))
+
+    async def modules(self, *, timeout: float = 5) -> tuple[str, ...]:
+        """List the modules that the session process has loaded."""
+        return await self._do(plans.modules(self.id, check_timeout(timeout, _MODULES)))
+
+    async def processes(self) -> list[AsyncProcess]:
+        """List the commands that `start` started."""
+        return [AsyncProcess(self, info) for info in await self._do(plans.processes(self.id))]
+
+    # --- what the host knows ----------------------------------------------------------------------------------------
+    async def status(self) -> SessionStatus:
+        """Look at the session; this asks the host, not the session process."""
+        self._last = status = await self._do(plans.status(self.id))
+        return status
+
+    async def story(self) -> StoryDone:
+        """Return the session's status, its steps so far, its last end and the output before that."""
+        return await self._do(plans.story(self.id))
+
+    async def last_report(self) -> RunReport | None:
+        """Return how the last session process ended, None when none has."""
+        return await self._do(plans.last_report(self.id))
+
+    async def calls(self) -> list[CallInfo]:
+        """List calls that run and calls that are over, as far as they are kept."""
+        return list(await self._do(plans.calls(self.id)))
+
+    async def cancel(self, call_id: str) -> str:
+        """Cancel a call by its id; returns not_sent, cancelled_in_session, too_late or unknown_call."""
+        return await self._do(plans.cancel(self.id, check_text("call_id", call_id)))
+
+    @overload
+    def logs(self, follow: Literal[False] = False) -> list[OutputChunk]: ...
+    @overload
+    def logs(self, follow: Literal[True]) -> AsyncFollow[OutputChunk]: ...
+    def logs(self, follow: bool = False) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
+        """Return the output that is kept, or an iterator that goes on with what comes."""
+        return self._logs(follow, None)
+
+    def _logs(self, follow: bool, call: int | None) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
+        if not follow:
+            return await self._do(plans.logs(self.id, call))
+        plan = plans.follow("logs", self.id, since=None, call=call)
+        return AsyncFollow(self._link.backend, plan, self.id)
+
+    @overload
+    def events(self, since: int | None = None, follow: Literal[False] = False) -> list[Event]: ...
+    @overload
+    def events(self, since: int | None = None, *, follow: Literal[True]) -> AsyncFollow[Event]: ...
+    def events(self, since: int | None = None, follow: bool = False) -> list[Event] | AsyncFollow[Event]:
+        """Return this session's events after number `since`, or an iterator that goes on with what comes."""
+        if not follow:
+            return await self._do(plans.events(self.id, since))
+        return AsyncFollow(self._link.backend, plans.follow("events", self.id, since=since, call=None), self.id)
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+    async def restart(self) -> None:
+        """End the session process and start the next one."""
+        await self._do(plans.restart(self.id))
+
+    async def stop(self, grace: float | None = None) -> KillReceipt:
+        """End the session for good, after `grace` seconds by force; `Host.resume_session` brings it back."""
+        return await self._do(plans.stop(self.id, check_grace(grace)))
+
+    async def kill(self) -> KillReceipt:
+        """Kill the session's whole process tree now; the next call starts it again."""
+        return await self._do(plans.kill(self.id))
+
+
+class AsyncProcess:
+    """A long-lived command of a session; a cheap handle, as AsyncSession is."""
+
+    __slots__ = ("_session", "argv", "id", "pid")
+
+    def __init__(self, session: AsyncSession, info: ProcessInfo) -> None:
+        self._session = session
+        self.id = info.id
+        self.pid = info.pid
+        self.argv = info.argv
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncProcess) and (other._session, other.id, other.pid) == (self._session, self.id, self.pid)
+
+    def __hash__(self) -> int:
+        return hash((self._session, self.id, self.pid))
+
+    def __repr__(self) -> str:
+        return f"<AsyncProcess {self.id} pid={self.pid} of {self._session.name}: {' '.join(self.argv)[:60]}>"
+
+    async def status(self) -> ProcessInfo:
+        """Look at it. Raises InvalidRequest (`unknown_process`) when the session no longer lists it."""
+        return find_process(await self._session._do(plans.processes(self._session.id)), self.id, self._session.id)
+
+    async def wait(self, timeout: float = 30) -> ProcessInfo:
+        """Wait for its end, for `timeout` seconds; then CallTimedOut, and the command runs on."""
+        plan = plans.process_wait(self._session.id, self.id, check_timeout(timeout, _WAIT))
+        return await self._session._do(plan)
+
+    async def interrupt(self) -> ProcessInfo:
+        """Send SIGINT to the command itself."""
+        return await self._session._do(plans.process_signal(self._session.id, self.id, "interrupt"))
+
+    async def terminate(self) -> ProcessInfo:
+        """End its tree: SIGTERM, a moment, SIGKILL."""
+        return await self._session._do(plans.process_signal(self._session.id, self.id, "terminate"))
+
+    async def kill(self) -> ProcessInfo:
+        """Kill its tree."""
+        return await self._session._do(plans.process_signal(self._session.id, self.id, "kill"))
+
+    async def write(self, data: Input) -> None:
+        """Give it input; text goes as UTF-8."""
+        plan = plans.process_write(self._session.id, self.id, check_input(data), close=False)
+        await self._session._do(plan)
+
+    async def close_stdin(self) -> None:
+        """Tell it that there is no more input."""
+        await self._session._do(plans.process_write(self._session.id, self.id, None, close=True))
+
+    @overload
+    def logs(self, follow: Literal[False] = False) -> list[OutputChunk]: ...
+    @overload
+    def logs(self, follow: Literal[True]) -> AsyncFollow[OutputChunk]: ...
+    def logs(self, follow: bool = False) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
+        """Return what it printed and is kept, or an iterator that goes on with what comes."""
+        return self._session._logs(follow, call_of(self.id))
