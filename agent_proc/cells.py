@@ -95,6 +95,11 @@ class Cells:
         if self.current is not None:
             self._signal()
 
+    def shutdown(self) -> None:
+        """Begin to end an interpreter that runs no cell; a cell's own end comes first."""
+        if self.guest is not None and self.current is None:
+            self.guest.stop("shutdown")
+
     def end_current(self) -> None:
         """Begin to end the running cell: politely, and after a second with its interpreter."""
         self._signal()
@@ -116,6 +121,8 @@ class Cells:
 
     # --- the life of a cell -----------------------------------------------------------------------------------
     def _next(self) -> None:
+        if self._context.stopping:
+            self.shutdown()
         while self.current is None and self.waiting and not self._leaving and not self._context.stopping:
             cell = self.waiting.popleft()
             self._context.page.mark_started(cell.seq)

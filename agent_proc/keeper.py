@@ -97,6 +97,7 @@ def fork_guarded(
     if threading.active_count() != 1:
         raise RuntimeError(f"a process with threads does not fork: {[thread.name for thread in threading.enumerate()]}")
     opened: list[int] = []
+    keeper_pid = 0
     try:
         opened += os.pipe()
         opened += os.pipe()
@@ -108,13 +109,16 @@ def fork_guarded(
             ctl_r, status_w, host_pidfd, parent_pidfd, parent_pidfd, keep_fds, limits, term_grace_s, label, method
         )
         keeper_pid = fork_keeper(child_main, charge)
+        keeper_pidfd = os.pidfd_open(keeper_pid)
     except OSError:
         for fd in opened:
             os.close(fd)
+        if keeper_pid:  # no descriptor left for its pidfd: it sees its control pipe end, and ends its child
+            os.waitpid(keeper_pid, 0)
         raise
     for fd in (ctl_r, status_w, *opened[4:]):
         os.close(fd)
-    return Guarded(keeper_pid, os.pidfd_open(keeper_pid), ctl_w, status_r)
+    return Guarded(keeper_pid, keeper_pidfd, ctl_w, status_r)
 
 
 def fork_keeper(child_main: ChildMain, charge: Charge, prepare: Callable[[], None] | None = None) -> int:
@@ -254,7 +258,10 @@ class _Keeper:
             self._tell(Event.DEADLINE)
 
     def _never_again(self, fd: int) -> None:
-        self.poller.unregister(fd)  # it stays readable for good
+        try:
+            self.poller.unregister(fd)  # it stays readable for good
+        except KeyError:
+            pass  # host and parent may be one process, and one descriptor
 
     def _read_commands(self) -> None:
         data = os.read(self.charge.ctl_r, _COMMAND_BYTES)

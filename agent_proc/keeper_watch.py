@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 from procession.agent_proc.core.kill_ladder import Event
-from procession.agent_proc.proctree import Stat, TreeScan, proportional_bytes, usage_of
+from procession.agent_proc.proctree import Stat, TreeScan, memory_bytes, proportional_bytes, usage_of
 from procession.ipc.core.limits import Limits
 
 #: Between two looks: a bomb that writes 2 GB/s gets 100 MB in one; RLIMIT_DATA stands behind.
@@ -68,10 +68,12 @@ class LimitsWatch:
         return None
 
     def _confirmed(self, stats: list[Stat], used: int) -> int:
-        shares = [proportional_bytes(stat.pid) for stat in stats if stat.is_alive]
-        known = [share for share in shares if share is not None]
-        # One that cannot be read (undumpable, just gone) leaves the plain sum as the only truth.
-        return min(used, sum(known)) if len(known) == len(shares) else used
+        shares = 0
+        for stat in stats:
+            share = proportional_bytes(stat.pid)
+            # One that cannot be read counts in full: it is undumpable, or ending, and then that is nothing.
+            shares += memory_bytes(stat.pid) if share is None else share
+        return min(used, shares)
 
 
 def reaped_cpu_s() -> float:

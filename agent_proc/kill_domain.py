@@ -61,18 +61,18 @@ class KillDomain:
         """Say how this domain would be ended now."""
         return "scoped" if self._proved else "sweep"
 
-    def signal(self, *signals: int, spare: Collection[int] = ()) -> Method:
-        """Send the signals to everything in the domain but this process; return how.
-
-        `spare`: children left alone with all below them (they force the sweep).
-        """
-        if not spare and self._signal_scope(signals):
+    def signal(self, *signals: int) -> Method:
+        """Send the signals to everything in the domain but this process; return how."""
+        if self._signal_scope(signals):
             return "scoped"
-        self._signal_found(signals, self.look(spare))
+        self._signal_found(signals, self.look())
         return "sweep"
 
     def kill(self, spare: Collection[int] = ()) -> Method:
-        """SIGKILL everything in the domain, once. After a sweep look again: what it did not see goes on."""
+        """SIGKILL everything in the domain, once. After a sweep look again: what it did not see goes on.
+
+        `spare`: children left alone with all below them, which a scope cannot do.
+        """
         if not spare and self._signal_scope((signal.SIGKILL,)):
             return "scoped"
         # Stopped first, all of them: then none can answer the death of another by a fork.
@@ -83,6 +83,14 @@ class KillDomain:
     def look(self, spare: Collection[int] = (), most: int = _COUNTED_MAX) -> list[Stat]:
         """Return the living processes of the domain, this one not counted."""
         return [stat for stat in self._scan.look(spare, most) if stat.is_alive]
+
+    def has_any(self, spare: Collection[int] = ()) -> bool:
+        """Say whether there is any process, a zombie included. Only "no" is a proof, and only `look` counts.
+
+        A process that dies hands its children up in the moment it becomes a zombie, so a look that read us before and it
+        after saw neither them here nor there. But the zombie itself stays with us until we reap it.
+        """
+        return bool(self._scan.look(spare, 1))
 
     def _signal_scope(self, signals: Collection[int]) -> bool:
         """Send to all that may be signalled, if that is proved to be the domain; say whether it was.

@@ -90,12 +90,12 @@ class Session:
         """Read, do, answer, for ever."""
         loop, page, connection = self._loop, self._page, self._connection
         while True:
-            page.tick += 1
-            page.write(0)
             if loop.watched == _ALWAYS_WATCHED and not loop.has_timers:
                 self._read()
             else:
                 loop.turn()
+            page.tick += 1
+            page.write(0)  # before the answers leave: who has an answer sees its call finished
             if connection.wants_write and self._unwritten is None:
                 self._write()
             if self._context.escalating or self._give_up_at is not None:

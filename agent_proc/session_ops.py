@@ -123,6 +123,7 @@ class Operations:
         for work in list(self._context.calls.values()):
             work.shutdown()
         self.processes.shutdown()
+        self.cells.shutdown()
 
     def _runs_changed(self, live: int) -> None:
         self._context.page.runs = live

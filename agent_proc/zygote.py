@@ -165,7 +165,6 @@ class _Zygote:
                 serving = False
             elif self._sock.fileno() in ready:
                 serving = self._take_packet()
-        self._sock.close()
         self._end()
         return 0
 
@@ -193,7 +192,7 @@ class _Zygote:
         # A keeper takes its main process along (PDEATHSIG); the rest comes to us.
         self._keepers.clear()
         deadline = monotonic() + REAP_TIMEOUT_S
-        while self._domain.look(self._own_children) and monotonic() < deadline:
+        while self._domain.has_any(self._own_children) and monotonic() < deadline:
             self._domain.kill(self._own_children)
             poller.poll(_SWEEP_PERIOD_S * 1000)
             sysapi.drain(self._wakeup)
@@ -259,7 +258,12 @@ class _Zygote:
             self.tell(ForkFailed(req, refused.errno or 0, f"fork: {refused.strerror}"))
             return
         self._kill_point("after_fork")
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as refused:  # no descriptor left: a keeper that nobody can hold is not to live
+            os.kill(pid, signal.SIGKILL)  # our child, not reaped: the pid is its own
+            self.tell(ForkFailed(req, refused.errno or 0, f"pidfd: {refused.strerror}"))
+            return
         self._keepers[pid] = pidfd
         self.tell(Forked(req, pid), [pidfd])
 
@@ -308,16 +312,18 @@ class _Zygote:
     def _sweep(self) -> None:
         """End what lost keepers have left, again and again until nothing is."""
         spare = {*self._keepers, *self._own_children}
+        self._reap()
         found = self._domain.look(spare)
         self._strays = max(self._strays, len(found))
         if found:
             self._domain.kill(spare)
         now = monotonic()
-        if not found or now >= self._sweep_end:
+        more = self._domain.has_any(spare)
+        if not more or now >= self._sweep_end:
             for pid, status in self._lost:
                 self.tell(KeeperGone(pid, status, self._strays))
             self._lost.clear()
-        self._sweep_due = now + _SWEEP_PERIOD_S if found else None
+        self._sweep_due = now + _SWEEP_PERIOD_S if more else None
 
 
 def _kill(pidfd: int) -> None:

@@ -1,7 +1,9 @@
+# ruff: noqa: ASYNC109 - `timeout` is the deadline that the session keeps, the same parameter as the sync face's
 """The async handle of a session: `Session`, awaited. Same verbs, parameters, records and errors.
 
 It belongs to the loop of its AsyncHost. Cancelling a task that awaits a verb cancels the work (`bridge.py`).
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -61,8 +63,9 @@ class AsyncSession:
     def __repr__(self) -> str:
         status: SessionStatus | None = self._last
         if self._link.is_local:
+            plan = plans.status(self.id)
             try:
-                status = self.status()
+                status = plan.finish(self._link.backend.call(plan.request))  # known here, so answered at once
             except ProcessionError:
                 status = None
         return f"<AsyncSession {verbs.describe(self.name, status)}>"
@@ -114,17 +117,17 @@ class AsyncSession:
     def submit(
         self, fn: Callable[..., T], /, *args: object, timeout: float = ..., returns: None = None,
         limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
-    ) -> CallFuture[T]: ...  # fmt: skip
+    ) -> asyncio.Task[T]: ...  # fmt: skip
     @overload
     def submit(
         self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: type[R],
         limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
-    ) -> CallFuture[R]: ...  # fmt: skip
+    ) -> asyncio.Task[R]: ...  # fmt: skip
     @overload
     def submit(
         self, fn: Callable[..., object], /, *args: object, timeout: float = ..., returns: UnionType,
         limits: Limits | None = ..., wait: bool = ..., on_output: OnOutput | None = ..., **kwargs: object,
-    ) -> CallFuture[object]: ...  # fmt: skip
+    ) -> asyncio.Task[object]: ...  # fmt: skip
     def submit(
         self,
         fn: Callable[..., Any],
@@ -136,13 +139,13 @@ class AsyncSession:
         wait: bool = False,
         on_output: OnOutput | None = None,
         **kwargs: object,
-    ) -> CallFuture[Any]:
-        """Start what `run` runs and return its Future; on_output is called in the host's own thread."""
+    ) -> asyncio.Task[Any]:
+        """Start what `run` runs and return its Task; the arguments are packed now."""
         plan = verbs.run(
             self.id, self._reach, fn, args, kwargs,
             timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=on_output,
         )  # fmt: skip
-        return submit(self._link.backend, plan, self.id)
+        return asyncio.get_running_loop().create_task(self._do(plan))
 
     async def exec(
         self,
@@ -226,35 +229,40 @@ class AsyncSession:
 
     async def calls(self) -> list[CallInfo]:
         """List calls that run and calls that are over, as far as they are kept."""
-        return list(await self._do(plans.calls(self.id)))
+        found = await self._do(plans.calls(self.id))
+        return list(found)
 
     async def cancel(self, call_id: str) -> str:
         """Cancel a call by its id; returns not_sent, cancelled_in_session, too_late or unknown_call."""
         return await self._do(plans.cancel(self.id, check_text("call_id", call_id)))
 
     @overload
-    def logs(self, follow: Literal[False] = False) -> list[OutputChunk]: ...
+    def logs(self, follow: Literal[False] = False) -> Coroutine[Any, Any, list[OutputChunk]]: ...
     @overload
     def logs(self, follow: Literal[True]) -> AsyncFollow[OutputChunk]: ...
-    def logs(self, follow: bool = False) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
-        """Return the output that is kept, or an iterator that goes on with what comes."""
+    def logs(self, follow: bool = False) -> Coroutine[Any, Any, list[OutputChunk]] | AsyncFollow[OutputChunk]:
+        """Await it for the output that is kept; with `follow` it is an async iterator that goes on with what comes."""
         return self._logs(follow, None)
 
-    def _logs(self, follow: bool, call: int | None) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
+    def _logs(
+        self, follow: bool, call: int | None
+    ) -> Coroutine[Any, Any, list[OutputChunk]] | AsyncFollow[OutputChunk]:
         if not follow:
-            return await self._do(plans.logs(self.id, call))
+            return self._do(plans.logs(self.id, call))
         plan = plans.follow("logs", self.id, since=None, call=call)
-        return AsyncFollow(self._link.backend, plan, self.id)
+        return AsyncFollow(backend_of(self._link), plan, self.id)
 
     @overload
-    def events(self, since: int | None = None, follow: Literal[False] = False) -> list[Event]: ...
+    def events(self, since: int | None = None, follow: Literal[False] = False) -> Coroutine[Any, Any, list[Event]]: ...
     @overload
     def events(self, since: int | None = None, *, follow: Literal[True]) -> AsyncFollow[Event]: ...
-    def events(self, since: int | None = None, follow: bool = False) -> list[Event] | AsyncFollow[Event]:
-        """Return this session's events after number `since`, or an iterator that goes on with what comes."""
+    def events(
+        self, since: int | None = None, follow: bool = False
+    ) -> Coroutine[Any, Any, list[Event]] | AsyncFollow[Event]:
+        """Await it for this session's events after number `since`; with `follow`, an async iterator that goes on."""
         if not follow:
-            return await self._do(plans.events(self.id, since))
-        return AsyncFollow(self._link.backend, plans.follow("events", self.id, since=since, call=None), self.id)
+            return self._do(plans.events(self.id, since))
+        return AsyncFollow(backend_of(self._link), plans.follow("events", self.id, since=since, call=None), self.id)
 
     # --- ends -------------------------------------------------------------------------------------------------------
     async def restart(self) -> None:
@@ -282,7 +290,11 @@ class AsyncProcess:
         self.argv = info.argv
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncProcess) and (other._session, other.id, other.pid) == (self._session, self.id, self.pid)
+        return isinstance(other, AsyncProcess) and (other._session, other.id, other.pid) == (
+            self._session,
+            self.id,
+            self.pid,
+        )
 
     def __hash__(self) -> int:
         return hash((self._session, self.id, self.pid))
@@ -321,9 +333,9 @@ class AsyncProcess:
         await self._session._do(plans.process_write(self._session.id, self.id, None, close=True))
 
     @overload
-    def logs(self, follow: Literal[False] = False) -> list[OutputChunk]: ...
+    def logs(self, follow: Literal[False] = False) -> Coroutine[Any, Any, list[OutputChunk]]: ...
     @overload
     def logs(self, follow: Literal[True]) -> AsyncFollow[OutputChunk]: ...
-    def logs(self, follow: bool = False) -> list[OutputChunk] | AsyncFollow[OutputChunk]:
-        """Return what it printed and is kept, or an iterator that goes on with what comes."""
+    def logs(self, follow: bool = False) -> Coroutine[Any, Any, list[OutputChunk]] | AsyncFollow[OutputChunk]:
+        """Await it for what it printed and is kept; with `follow`, an async iterator that goes on with what comes."""
         return self._session._logs(follow, call_of(self.id))

@@ -56,9 +56,16 @@ class _Landing:
 
 
 async def perform(
-    backend: Backend, plan: Plan[T], session: str | None = None, undo: Callable[[Response], Plan[None]] | None = None
+    backend: Backend,
+    plan: Plan[T],
+    session: str | None = None,
+    undo: Callable[[Response], Plan[None]] | None = None,
+    on_error: Callable[[ProcessionError], object] | None = None,
 ) -> T:
-    """Make a call and return its result. undo: what to do should it succeed although its caller has been cancelled."""
+    """Make a call and return its result.
+
+    undo: what to do should it succeed although its caller has been cancelled. on_error: told of the error it ends with.
+    """
     landing = _Landing(asyncio.get_running_loop())
     ticket = backend.submit(plan.request, landing)
     if landing.outcome is None:
@@ -77,6 +84,8 @@ async def perform(
     except ProcessionError as error:
         if error.session is None:
             error.session = session
+        if on_error is not None:
+            on_error(error)
         raise
 
 

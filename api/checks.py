@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
@@ -30,7 +30,7 @@ _COUNT_MAX: Final = 100_000
 def check_timeout(timeout: float | None, op: Operation) -> float | None:
     """Return `timeout` in seconds. None is good only for what has no deadline of its own (R: always finite)."""
     if timeout.__class__ is float or timeout.__class__ is int:
-        if 0 < cast("float", timeout) <= TIMEOUT_S_MAX:  # NaN compares false, so it is refused here too
+        if 0 < timeout <= TIMEOUT_S_MAX:  # NaN compares false, so it is refused here too
             return timeout
     elif timeout is None:
         if op.timeout_s is None:
@@ -46,7 +46,7 @@ def check_timeout(timeout: float | None, op: Operation) -> float | None:
     )
 
 
-def check_grace(grace: float | None) -> float:
+def check_grace(grace: object) -> float:
     """Return how long to wait for an end that was asked for, in seconds; 0 is at once."""
     if grace is None:
         return STOP_GRACE_S
@@ -65,7 +65,7 @@ def check_callable(fn: object) -> None:
         )
 
 
-def check_name(name: str | None) -> str:
+def check_name(name: object) -> str:
     """Return a session's name, "" to have one chosen."""
     if name is None:
         return ""
@@ -110,14 +110,14 @@ def check_import_paths(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ..
 
 def check_preload(modules: Iterable[str]) -> tuple[str, ...]:
     """Return names of modules to import once, in the zygote."""
-    found = (modules,) if isinstance(modules, str) else tuple(modules)
+    found: tuple[object, ...] = (modules,) if isinstance(modules, str) else tuple(modules)
     for name in found:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             raise InvalidRequest(f"preload: {_shown(name)} is not the name of a module", code="invalid_preload")
-    return found
+    return (modules,) if isinstance(modules, str) else tuple(map(str, found))
 
 
-def check_limits(limits: Limits | None) -> Limits:
+def check_limits(limits: object) -> Limits:
     """Return the limits of one run; unset ones are the session's."""
     if limits is None:
         return _NO_LIMITS
@@ -128,7 +128,7 @@ def check_limits(limits: Limits | None) -> Limits:
     return limits
 
 
-def check_sandbox(sandbox: Sandbox) -> str:
+def check_sandbox(sandbox: object) -> str:
     """Return the sandbox as the wire has it."""
     if not isinstance(sandbox, Sandbox):
         raise InvalidRequest(
@@ -137,16 +137,16 @@ def check_sandbox(sandbox: Sandbox) -> str:
     return sandbox.level
 
 
-def check_restart(restart: str) -> Restart:
+def check_restart(restart: object) -> Restart:
     """Return when a session that ended is started again."""
     if restart not in _RESTARTS:
         raise InvalidRequest(
             f"restart: must be one of {', '.join(_RESTARTS)}, not {_shown(restart)}", code="invalid_restart"
         )
-    return cast("Restart", restart)
+    return restart
 
 
-def check_count(name: str, value: int, least: int = 1) -> int:
+def check_count(name: str, value: object, least: int = 1) -> int:
     """Return a whole number of things to have at once."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _COUNT_MAX:
         raise InvalidRequest(f"{name}: must be a whole number of at least {least}, not {_shown(value)}")
@@ -184,7 +184,8 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
     if env is None:
         return None
     found = dict(env)
-    for name, value in found.items():
+    pairs: list[tuple[object, object]] = [*found.items()]
+    for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidRequest(f"env: names and values are texts, not {_shown(name)}: {_shown(value)}")
         if not name or "=" in name or "\0" in name or "\0" in value:
@@ -203,7 +204,7 @@ def check_input(data: str | bytes | bytearray | memoryview | None) -> bytes | No
     raise InvalidRequest(f"input: text or bytes are needed, not {_shown(data)}")
 
 
-def check_text(name: str, value: str) -> str:
+def check_text(name: str, value: object) -> str:
     """Return a text argument."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name}: a text is needed, not {_shown(value)}")
@@ -212,7 +213,7 @@ def check_text(name: str, value: str) -> str:
 
 def _path(name: str, value: str | os.PathLike[str]) -> str:
     try:
-        path = os.fspath(value)
+        path: object = os.fspath(value)
     except TypeError:
         raise InvalidRequest(f"{name}: a path is needed, not {_shown(value)}", code="path_not_found") from None
     if not isinstance(path, str) or not path or "\0" in path:

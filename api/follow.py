@@ -18,7 +18,7 @@ from procession.ipc.core.errors import CallCancelled, ProcessionError
 I = TypeVar("I", bound=Item)  # noqa: E741 - an item
 
 
-class Follow(Generic[I], Iterator[I]):
+class Follow(Iterator[I], Generic[I]):
     """See the module's text. Use it in a `for`, close it when done (`with` does)."""
 
     def __init__(self, backend: Backend, plan: Plan[None], session: str | None) -> None:

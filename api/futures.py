@@ -27,8 +27,14 @@ class CallFuture(Future[T], Generic[T]):
     is `cancelled()` and `stopped_as` is the CallCancelled that says whether it ran; one that finished first has its result.
     """
 
-    def __init__(self, finish: Callable[[Response], T], session: str | None = None) -> None:
+    def __init__(
+        self,
+        finish: Callable[[Response], T],
+        session: str | None = None,
+        on_error: Callable[[ProcessionError], object] | None = None,
+    ) -> None:
         super().__init__()
+        self._on_error = on_error
         self.stopped_as: ProcessionError | None = None
         self._finish = finish
         self._session = session
@@ -43,6 +49,10 @@ class CallFuture(Future[T], Generic[T]):
         """The id to find or cancel the call by; "" before it was sent."""
         return "" if self._ticket is None else self._ticket.call_id
 
+    def attach(self, session: str, on_error: Callable[[ProcessionError], object]) -> None:
+        """Say which session it will be sent to, and who is told of an error."""
+        self._session, self._on_error = session, on_error
+
     def send(self, backend: Backend, plan: Plan[T]) -> None:
         """Start the call."""
         self._ticket = backend.submit(plan.request, self.land)
@@ -56,6 +66,8 @@ class CallFuture(Future[T], Generic[T]):
             return
         if outcome.session is None:
             outcome.session = self._session
+        if self._on_error is not None:
+            self._on_error(outcome)
         if self._asked and isinstance(outcome, CallCancelled):
             self.stopped_as = outcome
             self.withdraw()

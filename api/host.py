@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar, overload
+from typing import Literal, Self, TypeVar, overload
 
 from procession.api import verbs
 from procession.api.checks import check_grace, check_import_paths, check_preload, check_session
@@ -66,7 +66,7 @@ class Host:
         )
 
     @classmethod
-    def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Host:
+    def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Self:
         """Return a client of the host that runs on `data_dir` (as a rule the user's own); raises HostLost without one."""
         host = cls.__new__(cls)
         host._link = Link(open_client(data_dir), is_local=False, sandbox=sandbox)
@@ -76,7 +76,7 @@ class Host:
         state = "closed" if self.closed else "open" if self._link.is_local else "connected"
         return f"<Host {state} {self.data_dir}>"
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -215,6 +215,3 @@ class Host:
 
     def _session(self, ref: SessionRef, reach: Reach | None = None) -> Session:
         return Session(self._link, ref.id, ref.name, self._link.reach.of_session(reach or Reach()))
-
-
-

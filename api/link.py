@@ -31,6 +31,9 @@ class Reach(NamedTuple):
         return Reach(tuple(paths), own.preload or self.preload)
 
 
+NO_REACH: Final = Reach()
+
+
 @dataclass(slots=True, eq=False)
 class Link:
     """is_local: the backend is this process's own engine, which answers what it knows without waiting.
@@ -41,7 +44,7 @@ class Link:
     backend: Backend
     is_local: bool
     sandbox: Sandbox = DEFAULT_SANDBOX
-    reach: Reach = Reach()
+    reach: Reach = NO_REACH
     parallel_runs: int = PARALLEL_RUNS_MAX
     loop: asyncio.AbstractEventLoop | None = None
     closed: bool = False

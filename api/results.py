@@ -60,7 +60,7 @@ def prepare_returns(returns: object) -> None:
         return
     try:
         _validator(returns)
-    except Exception as error:  # noqa: BLE001 - a class may refuse to be described in any way it likes
+    except Exception as error:
         raise InvalidRequest(
             f"returns: results cannot be checked against {_shown(returns)}: {_first_line(error)}",
             code="invalid_returns",
@@ -97,7 +97,7 @@ def _find_annotation(fn: Any) -> Any:
         fn, seen = fn.func, seen + 1
     if isinstance(fn, type):
         return fn if record_kind(fn) else None
-    target = fn if hasattr(fn, "__annotations__") else getattr(type(fn), "__call__", None)
+    target = fn if hasattr(fn, "__annotations__") else type(fn).__call__
     noted = getattr(target, "__annotations__", None)
     annotation = noted.get("return") if isinstance(noted, dict) else None
     if isinstance(annotation, str):
@@ -150,7 +150,7 @@ def _check(value: object, returns: Any) -> object:
         raise
     except InvalidRequest:
         raise
-    except Exception as error:  # noqa: BLE001 - pydantic, msgspec, and validators of the program itself
+    except Exception as error:
         raise _invalid(returns, str(error) or type(error).__name__) from error
 
 
@@ -224,7 +224,7 @@ def _kinds(annotation: Any, depth: int = 8) -> list[str]:
     """List the kinds of record that an annotation names."""
     if depth == 0:
         return []
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type) and not typing.get_args(annotation):
         return ["a TypedDict" if typing.is_typeddict(annotation) else record_kind(annotation)]
     origin = typing.get_origin(annotation)
     if origin is Literal:

@@ -81,9 +81,7 @@ def _make(
     protect: Iterable[str | os.PathLike[str]],
 ) -> Sandbox:
     if network not in _NETWORKS:
-        raise InvalidRequest(
-            f"network: must be one of {', '.join(_NETWORKS)}, not {network!r}", code="invalid_sandbox"
-        )
+        raise InvalidRequest(f"network: must be one of {', '.join(_NETWORKS)}, not {network!r}", code="invalid_sandbox")
     return Sandbox(
         level,
         _paths("read", read),

@@ -236,7 +236,8 @@ class Session:
 
     def calls(self) -> list[CallInfo]:
         """List calls that run and calls that are over, as far as they are kept."""
-        return list(self._do(plans.calls(self.id)))
+        found = self._do(plans.calls(self.id))
+        return list(found)
 
     def cancel(self, call_id: str) -> str:
         """Cancel a call by its id; returns not_sent, cancelled_in_session, too_late or unknown_call."""
@@ -292,7 +293,11 @@ class Process:
         self.argv = info.argv
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Process) and (other._session, other.id, other.pid) == (self._session, self.id, self.pid)
+        return isinstance(other, Process) and (other._session, other.id, other.pid) == (
+            self._session,
+            self.id,
+            self.pid,
+        )
 
     def __hash__(self) -> int:
         return hash((self._session, self.id, self.pid))

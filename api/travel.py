@@ -78,11 +78,13 @@ def pack_call(
     return payload
 
 
-def _pack_by_value(call: tuple[Any, tuple[Any, ...], dict[str, Any]], paths: Sequence[str], preload: Sequence[str]) -> bytes:
+def _pack_by_value(
+    call: tuple[Any, tuple[Any, ...], dict[str, Any]], paths: Sequence[str], preload: Sequence[str]
+) -> bytes:
     reach = _Reach(paths, preload)
     try:
         return reach.dumps(call)
-    except Exception as error:  # noqa: BLE001 - an object's own code says how it is pickled, and may raise anything
+    except Exception as error:
         raise _refusal(call, reach, error) from error
 
 
@@ -114,7 +116,7 @@ class _Reach:
 
 def _dump(obj: object, reach: _Reach, *, modules_by_value: bool) -> bytes:
     """Pack `obj` with cloudpickle, registering each module that goes by value for as long as this takes."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
     registered: list[ModuleType] = []
 

@@ -193,7 +193,9 @@ def start_body(
         exclusive=bool(exclusive),
         preload=checks.check_preload(preload),
         import_paths=checks.check_import_paths(import_paths),
-        parallel_runs=link.parallel_runs if parallel_runs is None else checks.check_count("parallel_runs", parallel_runs),
+        parallel_runs=link.parallel_runs
+        if parallel_runs is None
+        else checks.check_count("parallel_runs", parallel_runs),
         existing=existing,
         temporary=temporary,
     )

@@ -1,7 +1,7 @@
 """Procession's side, as a user would write it: a host, sessions without confinement, an echo.
 
-`Starter` and `backend_of` reach below the face, to the engine it stands on, where a measurement needs what the face
-does not offer: spares, and many calls under way from one thread.
+`backend_of` reaches below the face, to what it stands on, where a measurement needs what the face does not offer: many
+calls under way from one thread, and whether a spare is there.
 """
 
 from __future__ import annotations
@@ -13,49 +13,45 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
-
 from procession import Host, Sandbox, Session
 from procession.host.engine import Engine
-from procession.host.options import HostOptions
 from procession.ipc.core.backend import Backend, Request
-from procession.ipc.core.operations import OPERATIONS, Nothing, SessionRef, StartBody
+from procession.ipc.core.operations import OPERATIONS, Nothing
 
 #: What is echoed: the ping-pong's 64 bytes.
 SMALL: Final = b"x" * 64
 OFF: Final = Sandbox.off()
 ECHO_TIMEOUT_S: Final = 5.0
-START_TIMEOUT_S: Final = 30.0
-_read_ref: Final = msgspec.msgpack.Decoder(SessionRef).decode
 
 
 class Starter:
     """A warm host whose sessions are started, asked once, and ended outside the timing; `spares` are forked ahead."""
 
     def __init__(self, spares: int = 0) -> None:
-        self._engine = Engine(HostOptions(sandbox="off", spares=spares))
+        self._host = Host(sandbox=OFF, spares=spares)
         self.start_s()  # the zygote has imported everything after the first
 
     def start_s(self) -> float:
         """Return the seconds from asking for a session to its first reply."""
         began = time.perf_counter()
-        started = self._engine.call(Request(OPERATIONS["start_session"], "", StartBody(), timeout_s=START_TIMEOUT_S))
-        session = _read_ref(started.body).id
-        self._engine.call(Request(OPERATIONS["echo"], session, Nothing(), SMALL, ECHO_TIMEOUT_S))
+        session = self._host.start_session()
+        session.echo(SMALL)
         took = time.perf_counter() - began
-        self._engine.call(Request(OPERATIONS["kill_session"], session, Nothing(), timeout_s=START_TIMEOUT_S))
-        self._engine.call(Request(OPERATIONS["remove_session"], session, Nothing(), timeout_s=START_TIMEOUT_S))
+        session.kill()
+        self._host.remove_session(session.id)
         return took
 
     def has_spare(self) -> bool:
         """Say whether a forked session is waiting for its name."""
-        return any(spare.forked and not spare.over for spare in self._engine.starts._spares)
+        engine = backend_of(self._host)
+        assert isinstance(engine, Engine)
+        return any(spare.forked and not spare.over for spare in engine.starts._spares)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._engine.close()
+        self._host.close()
 
 
 @contextmanager
@@ -72,8 +68,7 @@ def echo_request(session: Session, data: bytes, timeout_s: float | None = ECHO_T
 
 def backend_of(host: Host) -> Backend:
     """Return the backend a host stands on."""
-    backend: Backend = host._backend
-    return backend
+    return host._link.backend
 
 
 def private_bytes(pid: int) -> int:
@@ -98,11 +93,6 @@ def _state(pid: int) -> bytes:
 def is_alive(pid: int) -> bool:
     """Say whether a process exists and is no zombie."""
     return _state(pid) not in {b"", b"Z", b"X"}
-
-
-def is_stopped(pid: int) -> bool:
-    """Say whether a process has been stopped by a signal."""
-    return _state(pid) == b"T"
 
 
 def children_of(pid: int) -> list[int]:

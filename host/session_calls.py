@@ -101,6 +101,7 @@ class SessionCalls:
         self._queue: deque[HostCall] = deque()  # accepted, no channel to send them by
         self._waiting: deque[HostCall] = deque()  # accepted with wait=, no room in the mailbox yet
         self._late: set[int] = set()
+        self._patience: dict[int, float] = {}
         self._streams: dict[tuple[int, int], HostCall | None] = {}
         self._recent: deque[_Past] = deque(maxlen=RECENT_CALLS)
         self._next_seq = 1
@@ -351,6 +352,7 @@ class SessionCalls:
             return call
         if seq in self._late:
             self._late.discard(seq)
+            self._patience.pop(seq, None)
             self.late += 1
             return None
         raise ProtocolBreach(f"an answer to call {seq}, which is not open")
@@ -472,6 +474,7 @@ class SessionCalls:
             calls = sorted(self._calls.values(), key=lambda c: c.seq)
             self._calls.clear()
             self._late.clear()
+            self._patience.clear()
             self._streams.clear()
             self.channel_closed()
             kept: list[HostCall] = []
@@ -598,19 +601,16 @@ class SessionCalls:
             call.overdue = True
             call.due = float("inf")
             return True
-        if call.due <= call.deadline and call.request.op.lane == "query":
-            call.due = call.deadline + SESSION_OVERRUN_GRACE_S  # started: the loop is in it now
-            self._finish_late(call, after)
-            return False
+        if call.request.op.lane == "query":  # started: the loop is in it, and has its grace before the session is ended
+            self._patience[call.seq] = call.deadline + SESSION_OVERRUN_GRACE_S
         self._give_up(call)
         self._finish(call, CallTimedOut(f"{call.request.op.name} had no answer in {call.request.timeout_s:g} s",
                                         session=self.session, call_id=call.call_id), after)
         return False
 
-    def _finish_late(self, call: HostCall, after: list[Callable[[], None]]) -> None:
-        self._give_up(call)
-        self._finish(call, CallTimedOut(f"{call.request.op.name} had no answer in {call.request.timeout_s:g} s",
-                                        session=self.session, call_id=call.call_id), after)
+    def patience_of(self, seq: int) -> float | None:
+        """Return when the host's patience ends with a call it has given up on and the session is still in."""
+        return self._patience.get(seq)
 
     def _give_up(self, call: HostCall) -> None:
         """Stop waiting for a sent call: what still comes for it is late. The lock is held."""

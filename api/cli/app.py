@@ -70,11 +70,6 @@ Memory = Annotated[
 Cpu = Annotated[str | None, typer.Option("--cpu", metavar="SECONDS", help="CPU time of the whole process tree.")]
 
 
-def first_word(argv: list[str]) -> str:
-    """Return the first argument that is no option: the verb, or nothing."""
-    return next((word for word in argv if not word.startswith("-")), "")
-
-
 def build(argv: list[str]) -> typer.Typer:
     """Make the application for this command line: with its one verb, or with all when help or completion is asked for."""
     app = typer.Typer(
@@ -86,7 +81,7 @@ def build(argv: list[str]) -> typer.Typer:
         help="A process for every session: run crashy or untrusted code in supervised processes that end on time.",
     )
     app.callback()(_root)
-    wanted = first_word(argv)
+    wanted = next((word for word in argv if not word.startswith("-")), "")
     for name in [wanted] if wanted in VERBS else VERBS:
         verb = VERBS[name]
         settings: dict[str, object] = {"help_option_names": ["-h", "--help"]}

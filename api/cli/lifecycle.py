@@ -26,7 +26,7 @@ from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_
 from procession.api.cli.output import complain, count, note, print_json, receipt_words
 from procession.api.core import plans
 from procession.ipc.core.bounds import SESSIONS_MAX, STOP_GRACE_S
-from procession.ipc.core.errors import InvalidRequest, ProcessionError
+from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.operations import StartBody
 
 if TYPE_CHECKING:
@@ -88,7 +88,12 @@ def _close(engine: Engine, asked: int, number: int) -> int:
     note(f"{signal.Signals(number).name}: stopping {count(open_count, 'session')}")
     closing = threading.Thread(target=engine.close, name="procession-close", daemon=True)
     ended_r, ended_w = os.pipe()
-    waiter = threading.Thread(target=lambda: (closing.join(), os.write(ended_w, b".")), daemon=True)
+
+    def tell_ended() -> None:
+        closing.join()
+        os.write(ended_w, b".")
+
+    waiter = threading.Thread(target=tell_ended, daemon=True)
     closing.start()
     waiter.start()
     ready, _, _ = select.select([ended_r, asked], [], [])
@@ -151,7 +156,7 @@ def _up_detached(folder: Path, max_sessions: int) -> int:
         "--ready-fd",
         str(ready_w),
     ]
-    with log_path.open("ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+    with open(log_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
         begin = log.tell()
         child = subprocess.Popen(
             command,
@@ -230,23 +235,16 @@ def new(
     data_dir: DataDir = None,
 ) -> int:
     """Start a session; prints its id."""
-    from procession.api.checks import check_name
+    from procession.api.checks import check_name, check_project, check_restart
 
-    if restart not in ("permanent", "transient", "temporary"):
-        raise InvalidRequest(
-            f"--restart: {restart!r} is not one of permanent, transient, temporary", code="invalid_restart"
-        )
     spec = StartBody(
-        project=None if project is None else str(project.expanduser().absolute()),
+        project=check_project(project),
         name=check_name(name),
         sandbox=check_sandbox(sandbox),
         limits=limits_of(memory, cpu),
-        restart=restart,
-        exclusive=not share,  # type: ignore[arg-type]
+        restart=check_restart(restart),
+        exclusive=not share,
     )
-    if spec.project is not None and not os.path.isdir(spec.project):
-        what = "is not a folder" if os.path.exists(spec.project) else "does not exist"
-        raise InvalidRequest(f"the project {str(project)!r} {what}", code="path_not_found")
     with connected(data_dir) as host:
         ref = host.ask(plans.start_session(spec))
     if sandbox == "off" and sys.stderr.isatty():

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from procession.api.cli import exit_codes
-from procession.api.cli.app import build, first_word
 from procession.api.cli.output import complain
 from procession.ipc.core.errors import ProcessionError
 
@@ -36,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     verb = first_word(words)
     kind = exit_codes.kind_of(verb)
     try:
-        result = build(words)(args=words, prog_name="procession", standalone_mode=False)
+        result = _carry_out(words)
     except ProcessionError as error:
         _show_traceback(words)
         complain(error.message or error.code, error.hint)
@@ -52,13 +51,34 @@ def run(argv: Sequence[str]) -> int:
     return result if isinstance(result, int) else exit_codes.OK
 
 
+def _carry_out(words: list[str]) -> object:
+    """Run the verb, with typer to read the command line unless it is a plain `run`."""
+    if words[:1] == ["run"]:
+        from procession.api.cli.run_file import read_plainly, run_file
+
+        plainly = read_plainly(words[1:])
+        if plainly is not None:
+            options, file, args = plainly
+            return run_file(file, args, **options)
+    from procession.api.cli.app import build
+
+    return build(words)(args=words, prog_name="procession", standalone_mode=False)
+
+
+def first_word(words: Sequence[str]) -> str:
+    """Return the first argument that is no option: the verb, or nothing."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
 def _unexpected(problem: Exception, words: list[str], verb: str, kind: exit_codes.Kind) -> int:
     """Answer typer's own errors as what they are, a wrong command line, and everything else as a fault of ours."""
     tell = getattr(problem, "format_message", None)
     if callable(tell) and hasattr(problem, "exit_code"):
+        from procession.api.cli.app import VERBS
+
         text = str(tell())
         if text:  # empty: no arguments at all, and the help has been shown
-            complain(text[0].lower() + text[1:], f"see `procession {verb + ' ' if verb else ''}--help`")
+            complain(text[0].lower() + text[1:], f"see `procession {verb + ' ' if verb in VERBS else ''}--help`")
         return exit_codes.usage_code(kind)
     if type(problem).__name__ == "Abort":  # end of input at a question
         return exit_codes.INTERRUPTED

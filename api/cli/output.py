@@ -162,6 +162,18 @@ def print_pairs(pairs: Iterable[tuple[str, Cell]]) -> None:
     sys.stdout.flush()
 
 
+def say(text: str) -> None:
+    """Print a line to stdout, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def verdict(text: str, *, good: bool) -> None:
+    """Print the last line of a check, green or red on a terminal."""
+    colour, off = ("\x1b[32m" if good else "\x1b[31m", "\x1b[0m") if colours(sys.stdout) else ("", "")
+    say(f"{colour}{clean(text)}{off}")
+
+
 def console() -> Console:
     """Return rich's console for stdout; it keeps to NO_COLOR by itself."""
     from rich.console import Console

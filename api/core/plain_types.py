@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
-import datetime
+import datetime as dt
 import types
 import typing
 from decimal import Decimal
@@ -20,7 +20,7 @@ from uuid import UUID
 PLAIN_SCALARS: Final[frozenset[type]] = frozenset(
     (
         bool, int, float, complex, str, bytes, bytearray, type(None), Path, UUID, Decimal,
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+        dt.datetime, dt.date, dt.time, dt.timedelta,
     )
 )  # fmt: skip
 _SEQUENCES: Final = (list, set, frozenset, collections.deque)
@@ -41,7 +41,7 @@ _WIDER: Final[dict[type, tuple[type, ...]]] = {
     int: (bool,),
     float: (int, bool),
     complex: (float, int, bool),
-    datetime.date: (datetime.datetime,),
+    dt.date: (dt.datetime,),
 }
 _DEPTH_MAX: Final = 32
 
@@ -87,7 +87,9 @@ def mismatch(value: Any, annotation: Any, path: str = "result") -> str:
     if origin is Literal:
         good = any(type(value) is type(choice) and value == choice for choice in parts)
         return "" if good else f"{path}: expected one of {parts!r}, found {_found(value)}"
-    if not isinstance(value, origin) or (isinstance(value, str | bytes) and origin in _ABSTRACT and parts not in _TEXTS):
+    if not isinstance(value, origin) or (
+        isinstance(value, str | bytes) and origin in _ABSTRACT and parts not in _TEXTS
+    ):
         return f"{path}: expected {_name(origin)}, found {_found(value)}"
     if not parts:
         return ""

@@ -92,7 +92,7 @@ def _decode(decode: Callable[[msgspec.Raw | bytes], R], response: Response) -> R
 
 _read_chunks: Final = _read(ChunkList)
 _read_events: Final = _read(EventList)
-_read_ref: Final = _read(SessionRef)
+read_ref: Final = _read(SessionRef)
 _read_status: Final = _read(SessionStatus)
 _read_receipt: Final = _read(KillReceipt)
 _read_process: Final = _read(ProcessInfo)
@@ -181,7 +181,11 @@ def _command_result(response: Response, *, argv: tuple[str, ...], check: bool) -
 
 
 def _command_failed(result: CommandResult, call_id: str) -> ToolCrashed:
-    how = f"exit code {result.exit_code}" if result.exit_code > 0 else result.report.signal or f"signal {-result.exit_code}"
+    how = (
+        f"exit code {result.exit_code}"
+        if result.exit_code > 0
+        else result.report.signal or f"signal {-result.exit_code}"
+    )
     tail = (result.stderr or result.stdout)[-4 * _TAIL_CHARS :].decode("utf-8", "replace").rstrip()[-_TAIL_CHARS:]
     shown = result.argv[-1] if result.argv[:2] == ("sh", "-c") else " ".join(result.argv)
     return ToolCrashed(
@@ -304,7 +308,7 @@ def cancel(session: str, call: str) -> Plan[str]:
 
 def restart(session: str) -> Plan[SessionRef]:
     """End the session process and start the next one."""
-    return Plan(_request("restart_session", session), _read_ref)
+    return Plan(_request("restart_session", session), read_ref)
 
 
 def stop(session: str, grace_s: float) -> Plan[KillReceipt]:
@@ -350,12 +354,12 @@ def follow(op: Literal["logs", "events"], session: str, *, since: int | None, ca
 
 def start_session(body: StartBody) -> Plan[SessionRef]:
     """Start a session."""
-    return Plan(_request("start_session", "", body), _read_ref)
+    return Plan(_request("start_session", "", body), read_ref)
 
 
 def find_session(session: str) -> Plan[SessionRef]:
     """Find a session by id or name."""
-    return Plan(_request("find_session", session), _read_ref)
+    return Plan(_request("find_session", session), read_ref)
 
 
 def list_sessions(*, every: bool) -> Plan[list[SessionStatus]]:
@@ -365,7 +369,7 @@ def list_sessions(*, every: bool) -> Plan[list[SessionStatus]]:
 
 def resume_session(session: str) -> Plan[SessionRef]:
     """Bring a stopped session back."""
-    return Plan(_request("resume_session", session), _read_ref)
+    return Plan(_request("resume_session", session), read_ref)
 
 
 def remove_session(session: str) -> Plan[None]:

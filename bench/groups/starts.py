@@ -28,10 +28,16 @@ def measure(effort: Effort) -> Iterator[Measured]:
     with Starter() as cold, Starter(spares=1) as hot:
 
         def spare_s() -> float:
+            took = hot.start_s()
+            await_spare()  # the next one is made now, not while another side is timed
+            return took
+
+        def await_spare() -> None:
             if not wait_until(hot.has_spare, SPARE_TIMEOUT_S):
                 raise TimeoutError("the host made no hot spare")
             time.sleep(SETTLE_S)
-            return hot.start_s()
+
+        await_spare()
 
         took = take_turns(
             {

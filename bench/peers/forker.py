@@ -19,6 +19,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from procession.agent_proc.zygote_preload import _OURS
+
 _SNIPPET: Final = """\
 import json, sys
 asked_r, answered_w, sys.path[:], modules = json.loads(sys.argv[1])
@@ -27,7 +29,8 @@ main(asked_r, answered_w, modules)
 """
 _FIGURE: Final = struct.Struct("<d")
 ANSWER_TIMEOUT_S: Final = 20.0
-LIKE_THE_ZYGOTE: Final = ("procession.agent_proc.zygote",)
+#: What a zygote without preloads has imported when it forks.
+LIKE_THE_ZYGOTE: Final = ("procession.agent_proc.zygote", *_OURS)
 
 
 class BareFork:

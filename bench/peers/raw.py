@@ -6,6 +6,7 @@ Make these before a host is opened: they fork, and a process that has threads sh
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -23,6 +24,12 @@ def fork_child(main: Callable[[], None]) -> int:
         finally:
             os._exit(0)
     return pid
+
+
+def end_child(pid: int) -> None:
+    """End a child of ours that has not been waited for. Its pipes may be open in later children, so EOF ends nobody."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 class EchoPipe:
@@ -51,7 +58,7 @@ class EchoPipe:
     def close(self) -> None:
         os.close(self._w)
         os.close(self._r)
-        os.waitpid(self._pid, 0)
+        end_child(self._pid)
 
     def __enter__(self) -> Self:
         return self
@@ -95,4 +102,4 @@ class BulkPipe:
     def close(self) -> None:
         os.close(self._ask)
         os.close(self._r)
-        os.waitpid(self._pid, 0)
+        end_child(self._pid)

@@ -41,16 +41,16 @@ class StartGate:
     def admit(self, now: float) -> list[str]:
         """Let in, in order, every start that may begin now."""
         admitted: list[str] = []
-        for id, restart in list(self._waiting.items()):
+        for session, restart in list(self._waiting.items()):
             if len(self._running) >= self._parallel_max:
                 break
-            if id in self._running or (restart and self._rate_due(now) > now + _EPSILON_S):
+            if session in self._running or (restart and self._rate_due(now) > now + _EPSILON_S):
                 continue
             if restart:
                 self._let_in_at.append(now)
-            del self._waiting[id]
-            self._running.add(id)
-            admitted.append(id)
+            del self._waiting[session]
+            self._running.add(session)
+            admitted.append(session)
         return admitted
 
     def release(self, id: str, now: float) -> None:  # noqa: ARG002 - as `offer`
@@ -61,7 +61,7 @@ class StartGate:
         """Return when `admit` could next let somebody in without a release, None when only a release can help."""
         if len(self._running) >= self._parallel_max:
             return None
-        waiting = [restart for id, restart in self._waiting.items() if id not in self._running]
+        waiting = [restart for session, restart in self._waiting.items() if session not in self._running]
         if not waiting:
             return None
         return max(now, self._rate_due(now)) if all(waiting) else now

@@ -69,7 +69,7 @@ class Verdict:
 class Watchdog:
     """See the module's text. period_s: how far apart samples are meant to be."""
 
-    __slots__ = ("_last", "_period_s", "_stopped_since", "_still_since", "_warned")
+    __slots__ = ("_last", "_period_s", "_still_since", "_stopped_since", "_warned")
 
     def __init__(self, period_s: float = 1.0) -> None:
         self._period_s = period_s
@@ -89,8 +89,6 @@ class Watchdog:
         self._stopped_since = None
         if last is None:
             return Verdict("ok")
-        if last.state in _STOPPED_STATES:
-            self._still_since = None  # it has only just been continued
         if sample.running and sample.running_due is not None and sample.now >= sample.running_due:
             return Verdict("overrun", sample.now - sample.running_due, "end")
         moved = sample.tick != last.tick
@@ -98,7 +96,7 @@ class Watchdog:
             self._still_since = None
             self._warned = False
             return Verdict("busy" if moved and (sample.running or sample.cpu_ticks != last.cpu_ticks) else "ok")
-        return self._still(sample)
+        return self._still(sample, last)
 
     def _start_afresh(self) -> None:
         self._stopped_since = self._still_since = None
@@ -111,10 +109,10 @@ class Watchdog:
         for_s = sample.now - self._stopped_since
         return Verdict("stopped", for_s, "end" if for_s >= STOPPED_END_S else "none")
 
-    def _still(self, sample: Sample) -> Verdict:
+    def _still(self, sample: Sample, last: Sample) -> Verdict:
         """Judge a loop that has not turned though it should have."""
         if self._still_since is None:
-            self._still_since = sample.now
+            self._still_since = sample.now if last.state in _STOPPED_STATES else last.now
         for_s = sample.now - self._still_since
         if for_s >= STUCK_END_S:
             return Verdict("stuck", for_s, "end")

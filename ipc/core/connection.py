@@ -244,7 +244,7 @@ class Connection:
             if not isinstance(message, self._first):
                 raise ProtocolBreach(f"{type(message).__name__} before the greeting")
             self.greeted = True
-            if self._role == "session":
+            if isinstance(message, Boot):
                 self.incarnation = message.inc
                 self.set_credit(message.credit_bytes)
                 return True

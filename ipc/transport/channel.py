@@ -329,7 +329,7 @@ class Channel:
 
     def _lead(self, waiter: Waiter, until: float) -> None:
         poll = self._poll.poll
-        while waiter.outcome is None and not waiter.items and not self.closed:
+        while not (waiter.outcome is not None or waiter.items or self.closed):
             left = until - _monotonic()
             if left <= 0:
                 return

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 try:
-    from _signal import getsignal as _getsignal  # signal.getsignal without its 0.4 us of enum
+    from _signal import getsignal as _getsignal  # type: ignore[import-not-found]  # signal.getsignal less 0.4 us of enum
 except ImportError:
     _getsignal = signal.getsignal
 

@@ -317,7 +317,7 @@ class LoopReactor:
     def _guard(self, callback: Callback) -> None:
         try:
             callback()
-        except Exception as problem:  # noqa: BLE001 - as in ThreadReactor
+        except Exception as problem:  # as in ThreadReactor
             if self.on_error is None:
                 raise  # the loop has a place of its own for it
             tell_surprise(self, problem, callback)

@@ -1,7 +1,7 @@
 """A heap of timers: what both reactors keep their deadlines in.
 
-It is *not* thread-safe (its reactor locks) and reads no clock. Rule: a timer that is cancelled costs nothing but its place,
-and places are given back before the dead outnumber the living by two to one; so a deadline on every call stays cheap.
+It is *not* thread-safe (its reactor locks) and reads no clock. Rule: a timer that is cancelled costs nothing but its
+place, and places are given back before the dead outnumber the living by two to one; so a deadline on every call is cheap.
 """
 
 from __future__ import annotations

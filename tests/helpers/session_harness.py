@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import select
 import signal
 import subprocess
@@ -193,11 +192,15 @@ class SessionProcess:
         self._unwritten = b""
         self.crash_output = b""
         self.connection = Connection("host", incarnation=INCARNATION, credit_bytes=32 * 1024)
+        env = {"PATH": os.environ["PATH"], "HOME": str(cwd), MARK_VARIABLE: os.environ[MARK_VARIABLE]}
+        self._boot = Boot(version, INCARNATION, "s1", "test", str(cwd), env, limits or Limits(), "off", parallel_runs,
+                          32 * 1024, arena_bytes, payload_bytes_max, import_paths)
         if boot:
-            env = {"PATH": os.environ["PATH"], "HOME": str(cwd), MARK_VARIABLE: os.environ[MARK_VARIABLE]}
-            self.send(Boot(version, INCARNATION, "s1", "test", str(cwd), env, limits or Limits(), "off", parallel_runs,
-                           32 * 1024, arena_bytes, payload_bytes_max, import_paths))
+            self.boot()
             self.pump_until(lambda: self.ready is not None)
+
+    def boot(self) -> None:
+        self.send(self._boot)
 
     # --- the wire -------------------------------------------------------------------------------------------
     def send(self, message: Message, *, control: bool = False) -> None:
@@ -335,7 +338,7 @@ class SessionProcess:
         self, function: Callable[..., object], *args: object, limits: Limits | None = None, lossy: bool = False,
         timeout_s: float | None = WAIT_S, arena: bool = False, label: str = "",
     ) -> Outcome:
-        data = cloudpickle.dumps((function, args, {}))
+        data = by_value(function, *args)
         payload: Inline | Arena = Inline(data)
         if arena:
             os.pwrite(self.arena_in, data, 8192)
@@ -410,5 +413,11 @@ class SessionProcess:
         self.end()
 
 
-def pickled(value: object) -> bytes:
-    return pickle.dumps(value)
+def by_value(function: Callable[..., object], *args: object) -> bytes:
+    """Pickle a call so that the worker needs none of the tests' own modules."""
+    module = sys.modules[function.__module__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps((function, args, {}))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)

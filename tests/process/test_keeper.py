@@ -1,5 +1,6 @@
 """A keeper's promises, each with real processes: what is recorded, what dies, when, and what cannot be reached."""
 
+import errno
 import json
 import os
 import signal
@@ -148,8 +149,6 @@ records = list(read_records(g.status_r))
 os.waitpid(g.keeper_pid, 0)
 report([[r.cause, r.raw_status] for r in records])
 """
-    import errno
-
     assert only(run_script(body)) == [["fork", -errno.EAGAIN]]
 
 
@@ -157,8 +156,10 @@ report([[r.cause, r.raw_status] for r in records])
 @pytest.mark.guarantee("R-12")
 @BOTH_USERS
 @BOTH_METHODS
-def test_a_daemon_left_behind_ends_with_its_run(method: str, as_plain_user: bool, plain_user: User) -> None:
-    body = f"report(*[guard(leave_daemon, method={method!r}) for _ in range(3)])"
+def test_a_daemon_left_behind_ends_with_its_run(
+    method: str, as_plain_user: bool, plain_user: User, soak_factor: int
+) -> None:
+    body = f"report(*[guard(leave_daemon, method={method!r}) for _ in range({5 * soak_factor})])"
     for outcome in run_script(body, plain_user if as_plain_user else None):
         ended = outcome["ended"]
         assert (ended["cause"], ended["raw_status"], ended["found"], ended["left"]) == ("exit", 0, 1, 0)
@@ -173,6 +174,25 @@ def test_a_fork_hopper_ends_with_its_run(method: str, as_plain_user: bool, plain
     body = f"report(guard(lambda: (hop(), time.sleep(0.05)), method={method!r}))  # payload: lets it hop"
     outcome = only(run_script(body, plain_user if as_plain_user else None))
     assert (outcome["ended"]["found"] >= 1, outcome["ended"]["left"], outcome["survivors"]) == (True, 0, 0)
+
+
+@BOTH_METHODS
+def test_a_fork_bomb_ends_with_its_run(method: str) -> None:
+    body = f"""
+def main():
+    for _ in range(7):
+        os.fork()
+    say("x")
+    time.sleep(60)  # payload: 128 of them
+run = Run(main, method={method!r})
+while len(run.wait_said()) and len(survivors()) < 100:
+    pass
+run.command(b"K")
+report(run.outcome())
+"""
+    outcome = only(run_script(body))
+    assert (outcome["ended"]["left"], outcome["survivors"]) == (0, 0)
+    assert outcome["ended"]["found"] >= 90
 
 
 @BOTH_METHODS
@@ -274,13 +294,13 @@ run = Run(main)
 run.wait_said()
 from procession.agent_proc.proctree import TreeScan
 end = time.monotonic() + 5
-while (dead := [s for s in TreeScan(run.guarded.keeper_pid).look() if not s.is_alive]) and time.monotonic() < end:
+while len(seen := TreeScan(run.guarded.keeper_pid).look()) > 1 and time.monotonic() < end:
     os.sched_yield()
 run.command(b"K")
-report(run.outcome(zombies=len(dead)))
+report(run.outcome(beside_main=len(seen) - 1))
 """
     outcome = only(run_script(body))
-    assert (outcome["notes"]["zombies"], outcome["ended"]["found"], outcome["ended"]["left"]) == (0, 0, 0)
+    assert (outcome["notes"]["beside_main"], outcome["ended"]["found"], outcome["ended"]["left"]) == (0, 0, 0)
 
 
 # --- whose end ends it --------------------------------------------------------------------------------------------

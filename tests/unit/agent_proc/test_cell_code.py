@@ -27,7 +27,7 @@ def run(source: str) -> tuple[dict[str, object], object]:
         ("x = 3\nx * 2;", {"x": 3}, None),
         ("x = 3\nx * 2 ; # quiet", {"x": 3}, None),
         ("'a;b'", {}, "a;b"),
-        ("'ä'; 'ö';", {}, None),
+        ("x = 'ä'; 'ö';", {"x": "ä"}, None),
         ("(1,\n 2)", {}, (1, 2)),
         ("for i in range(3): i", {"i": 2}, None),
         ("(y := 4)", {"y": 4}, 4),

@@ -1,0 +1,1 @@
+"""The main job, shown: misbehaving code, one session per case, and what happened to each (`procession demo`)."""

@@ -1,0 +1,156 @@
+"""Run the command line as a user does: a process of its own, with a data directory, pipes or a terminal of its own."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.runs import SOURCE
+
+TIMEOUT_S = 40.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+    elapsed_s: float
+
+    @property
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+    def refused(self, code: int, *words: str) -> None:
+        """Check that it failed as it should: that code, one readable line with those words, no traceback."""
+        assert self.code == code, f"exit code {self.code}: {self.err}"
+        assert self.err.startswith("procession: "), self.err
+        assert "Traceback" not in self.err
+        assert len(self.err.splitlines()) <= 3, self.err
+        for word in words:
+            assert word in self.err
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a command line: ours, able to import procession, without colours or a data directory."""
+    path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))
+    env = {**os.environ, "PYTHONPATH": path, **(extra or {})}
+    if not (extra and "PROCESSION_DATA_DIR" in extra):
+        env.pop("PROCESSION_DATA_DIR", None)
+    return env
+
+
+def command(*args: str | Path) -> list[str]:
+    """Return the command that is `procession ARGS`."""
+    return [sys.executable, "-m", "procession", *map(str, args)]
+
+
+def procession(
+    *args: str | Path,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Ended:
+    """Run `procession ARGS` to its end; without `input` its standard input is empty."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command(*args),
+        check=False,
+        capture_output=True,
+        input=input or b"",
+        env=environment(env),
+        cwd=cwd,
+        timeout=timeout_s,
+    )
+    elapsed_s = time.monotonic() - began
+    return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"), elapsed_s)
+
+
+@contextlib.contextmanager
+def host_up(data_dir: Path) -> Iterator[Path]:
+    """Run `procession up -d` for the time of a `with`, and `down` after it."""
+    up = procession("up", "-d", "--data-dir", data_dir)
+    assert up.code == 0, up.err
+    try:
+        yield data_dir
+    finally:
+        down = procession("down", "--data-dir", data_dir)
+        assert down.code in (0, 4), down.err  # 4: the test ended it already
+
+
+class Terminal:
+    """A command line in a terminal of its own, as the foreground of a session of its own."""
+
+    def __init__(self, *args: str | Path, env: Mapping[str, str] | None = None) -> None:
+        self._us, theirs = pty.openpty()
+        self._seen = b""
+
+        def take_terminal() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            command(*args),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env=environment({"TERM": "xterm", **(env or {})}),
+            preexec_fn=take_terminal,
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._us)
+
+    def type(self, text: str) -> None:
+        """Type at the keyboard; `\\x03` is Ctrl-C."""
+        os.write(self._us, text.encode())
+
+    @property
+    def shown(self) -> str:
+        """Everything that the terminal has shown so far."""
+        return self._seen.decode(errors="replace")
+
+    def wait_for(self, words: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Read the screen until `words` are on it."""
+        deadline = time.monotonic() + timeout_s
+        while words not in self.shown:
+            assert self._read(deadline), f"{words!r} was not shown: {self.shown!r}"
+
+    def wait(self, *, timeout_s: float = TIMEOUT_S) -> int:
+        """Read the screen until the command is over; return its exit code."""
+        deadline = time.monotonic() + timeout_s
+        while self._read(deadline):
+            pass
+        return self.process.wait(max(0.1, deadline - time.monotonic()))
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._us], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        try:
+            data = os.read(self._us, 65536)
+        except OSError:  # EIO: the last one who had the terminal open is gone
+            return False
+        self._seen += data
+        return bool(data)
