@@ -1,4 +1,4 @@
-"""What a child prints: read at full speed, the last part kept, the first part forwarded as a stream within its rate.
+r"""What a child prints: read at full speed, the last part kept, the first part forwarded as a stream within its rate.
 
     pipe --64 KiB reads--> ring (last 1 MiB)             the answer's stdout and stderr, and the report's tail
                       \--> StreamChunk (256 KiB/s)       what does not fit rate or credit is dropped, and counted
@@ -18,7 +18,7 @@ from procession.agent_proc.context import Context
 from procession.agent_proc.core.rate import TokenBucket
 from procession.agent_proc.core.ring import Ring
 from procession.agent_proc.loop import monotonic
-from procession.ipc.core.bounds import MiB, OUTPUT_CHUNK_BYTES, OUTPUT_RATE_BYTES_S, PIPE_BYTES, READ_BYTES
+from procession.ipc.core.bounds import OUTPUT_CHUNK_BYTES, OUTPUT_RATE_BYTES_S, PIPE_BYTES, READ_BYTES, MiB
 from procession.ipc.core.messages import StreamChunk, StreamEnd, StreamOpen
 from procession.ipc.core.streams import StreamWindow
 
@@ -49,7 +49,7 @@ class Pipe:
         self._dropped = 0
         self.ring = Ring()
         self.window = StreamWindow()
-        context.loop.watch(fd, self.read)
+        context.loop.watch(fd, self._turn)
 
     def read(self, bytes_max: int = TURN_BYTES_MAX) -> bool:
         """Take what is there, up to `bytes_max`; say whether there may be more."""
@@ -68,6 +68,9 @@ class Pipe:
             if self._seq:
                 self._forward(data)
         return self._fd >= 0
+
+    def _turn(self) -> None:
+        self.read()
 
     def drain(self) -> None:
         """Take everything that was written before this moment: what the pipe can hold, and no more."""

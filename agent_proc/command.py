@@ -45,6 +45,8 @@ def _become(order: CommandOrder, fds: ChildFds) -> NotRun:
     settle_streams(fds)
     if order.payload is not None:
         _feed_input(read_payload(order.payload, order.arena_in_fd))
+        if order.arena_in_fd >= 0:
+            os.close(order.arena_in_fd)
     settle_signals()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an ignored signal stays so in a program
         signal.signal(number, signal.SIG_DFL)

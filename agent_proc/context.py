@@ -20,7 +20,7 @@ from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ErrorData, ProcessionError
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Arena, Boot, Failed, Inline, Message, Payload, Reply, encode
-from procession.ipc.core.status_page import PAGE_BYTES, MAGIC, pack_into
+from procession.ipc.core.status_page import MAGIC, PAGE_BYTES, pack_into
 
 #: Output waiting for a host that does not read: beyond this it is dropped and counted instead of kept.
 BULK_QUEUED_BYTES_MAX: Final = 1 * MiB
@@ -41,6 +41,9 @@ class Work(Protocol):
 
     def grant(self, stream: int, count: int) -> None:
         """Take a grant for one of its streams."""
+
+    def abandon(self) -> None:
+        """Never answer it: it was answered by somebody else."""
 
 
 class Stoppable(Protocol):
@@ -93,6 +96,7 @@ class Context:
         self.calls: dict[int, Work] = {}
         self.guests: set[Stoppable] = set()
         self.boot: Boot | None = None
+        self.env: dict[str, str] = {}
         self.limits = Limits()
         self.stopping = False
         """Nothing new is begun; what runs is being ended."""

@@ -25,11 +25,12 @@ from procession.agent_proc.keeper import fork_guarded
 from procession.agent_proc.loop import Timer, monotonic
 from procession.agent_proc.results import ResultPipe
 from procession.agent_proc.worker import ChildFds
-from procession.ipc.core.bounds import KiB, PROOF_TIMEOUT_S, READ_BYTES, WORKER_TERM_GRACE_S
+from procession.ipc.core.bounds import PROOF_TIMEOUT_S, READ_BYTES, WORKER_TERM_GRACE_S, KiB
 from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.errors import cut
 from procession.ipc.core.frames import FrameDecoder
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.messages import Born, Ended, decoder
+from procession.ipc.core.messages import Born, Ended, Notice, decoder
 
 TERM: Final = b"T"
 KILL: Final = b"K"
@@ -79,7 +80,7 @@ class Guest:
                 read_end, write_end = os.pipe2(os.O_CLOEXEC)
                 ours.append(read_end)
                 theirs.append(write_end)
-            fds = ChildFds(*theirs[-3:], stdin)
+            fds = ChildFds(theirs[-3], theirs[-2], theirs[-1], stdin)
             guarded = fork_guarded(
                 partial(main, fds),
                 keep_fds=[*fds.keep(), *keep],
@@ -186,6 +187,8 @@ class Guest:
             self._kill_keeper()
         if must_escalate(self.facts()):
             self._context.escalating = True
+            text = "its keeper was lost" if self.ended is None else f"{self.ended.left} processes are left"
+            self._context.send(Notice(self._context.incarnation, "run_escalated", cut(f"{self.label}: {text}", 300)))
         self._over()
 
     def _reap(self) -> None:

@@ -34,7 +34,7 @@ from procession.agent_proc.worker import (
     settle_streams,
     tell,
 )
-from procession.ipc.core.bounds import KiB, READ_BYTES
+from procession.ipc.core.bounds import READ_BYTES, KiB
 from procession.ipc.core.frames import FrameDecoder
 from procession.ipc.core.limits import Limits
 
@@ -78,7 +78,7 @@ def run_interpreter(order: InterpreterOrder, fds: ChildFds) -> NoReturn:
             interpreter.run(*_CELL.decode(payload))
 
 
-def _no_input(prompt: object = "") -> NoReturn:
+def _no_input(*_prompt: object) -> NoReturn:
     raise EOFError("input() is not available in a session: pass data as arguments")
 
 

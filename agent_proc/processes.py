@@ -20,7 +20,14 @@ from procession.agent_proc.guest import INTERRUPT, KILL, TERM, Guest
 from procession.agent_proc.loop import monotonic
 from procession.agent_proc.runs import QueuedCall, command_order, no_resources
 from procession.ipc.core.bounds import MiB
-from procession.ipc.core.errors import ErrorData, InvalidRequest, MailboxFull, ProcessionError, SessionLimitReached, to_data
+from procession.ipc.core.errors import (
+    ErrorData,
+    InvalidRequest,
+    MailboxFull,
+    ProcessionError,
+    SessionLimitReached,
+    to_data,
+)
 from procession.ipc.core.messages import Born, Call
 from procession.ipc.core.operations import ExecBody, Nothing, ProcessList, ProcessSignalBody, ProcessWriteBody
 from procession.ipc.core.records import ProcessInfo, RunReport

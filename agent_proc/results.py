@@ -15,7 +15,7 @@ from typing import Final
 
 from procession.agent_proc.context import INLINE_FALLBACK_BYTES_MAX, Context
 from procession.agent_proc.core.worker_messages import AnyMessage, Finished, MessageReader
-from procession.ipc.core.bounds import INLINE_BYTES_MAX, MiB, READ_BYTES
+from procession.ipc.core.bounds import INLINE_BYTES_MAX, READ_BYTES, MiB
 from procession.ipc.core.messages import Arena, Inline, Payload
 
 #: A pipe this large lets a large result cross with few turns; more needs a privilege.

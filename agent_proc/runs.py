@@ -20,11 +20,11 @@ from procession.agent_proc.command import CommandOrder, run_command
 from procession.agent_proc.context import ArenaFull, Context
 from procession.agent_proc.core.outcome import judge, judge_command, report
 from procession.agent_proc.guest import Guest
-from procession.agent_proc.loop import monotonic
-from procession.agent_proc.worker import ChildFds, RunOrder, run_worker
+from procession.agent_proc.loop import Timer, monotonic
+from procession.agent_proc.worker import RunOrder, run_worker
 from procession.ipc.core.errors import ErrorData, InvalidRequest, ProcessionError, to_data
 from procession.ipc.core.limits import Limits, merge
-from procession.ipc.core.messages import Arena, Call
+from procession.ipc.core.messages import Arena, Call, Payload
 from procession.ipc.core.operations import ExecBody, ExecDone, RunBody, RunDone
 
 _pack_bytes: Final = msgspec.msgpack.Encoder().encode
@@ -41,7 +41,8 @@ class QueuedCall:
         self.timeout_s = call.timeout_s
         self.received_at = monotonic()
         self.is_answered = False
-        self._deadline = None
+        self._is_over = False  # it is only the answer that waits
+        self._deadline: Timer | None = None
         if call.timeout_s is not None:
             self._deadline = context.loop.at(self.received_at + max(0.0, call.timeout_s), self.expire)
         context.calls[call.seq] = self
@@ -64,6 +65,8 @@ class QueuedCall:
 
     def expire(self) -> None:
         """Act on the deadline."""
+        if self._is_over:
+            return
         if self.is_live:
             self.end("deadline")
             return
@@ -72,6 +75,8 @@ class QueuedCall:
 
     def cancel(self) -> None:
         """Act on the caller's wish."""
+        if self._is_over:
+            return
         if self.is_live:
             self.end("cancelled")
             return
@@ -79,6 +84,8 @@ class QueuedCall:
 
     def shutdown(self) -> None:
         """Act on the end of the session."""
+        if self._is_over:
+            return
         if self.is_live:
             self.end("shutdown")
             return
@@ -94,11 +101,12 @@ class QueuedCall:
         self.leave_queue()
         self.refuse(error)
 
-    def answer(self, body: msgspec.Struct, payload: bytes | Arena | None = None, *, streamed: bool = False) -> None:
-        """Answer the call; bytes without room in the arena wait for some."""
+    def answer(self, body: msgspec.Struct, payload: bytes | Payload = None, *, streamed: bool = False) -> None:
+        """Answer the call; bytes without room in the arena wait for some, and its deadline is over."""
         try:
             packed = self.context.pack_payload(payload) if isinstance(payload, bytes) else payload
         except ArenaFull:
+            self._is_over = True
             self.context.on_arena_room.append(partial(self.answer, body, payload, streamed=streamed))
             return
         if not self._close():
@@ -109,6 +117,10 @@ class QueuedCall:
         """Answer the call with an error."""
         if self._close():
             self.context.refuse(self.seq, error, streamed=streamed)
+
+    def abandon(self) -> None:
+        """Never answer: somebody else has."""
+        self._close()
 
     def _close(self) -> bool:
         if self.is_answered:
@@ -203,8 +215,7 @@ class RunJob(Job):
             self.guest.result.discard()
             self.refuse(error, streamed=streamed)
             return
-        payload = self.guest.result.payload()
-        self.answer(RunDone(report=run_report), payload if isinstance(payload, Arena) else payload.data, streamed=streamed)
+        self.answer(RunDone(report=run_report), self.guest.result.payload(), streamed=streamed)
 
 
 class ExecJob(Job):

@@ -14,7 +14,6 @@ import faulthandler
 import os
 import select
 import signal
-import sys
 import types
 from typing import Final, NoReturn
 
@@ -61,7 +60,7 @@ def session_main(
     try:
         session.serve()
     except ProtocolBreach as breach:
-        print(f"the host broke the protocol: {breach.reason}", file=sys.stderr, flush=True)
+        _say(f"the host broke the protocol: {breach.reason}")
         os._exit(BREACH_EXIT)
 
 
@@ -184,7 +183,7 @@ class Session:
             try:
                 os.chdir(boot.cwd)
             except OSError as error:
-                print(f"cannot enter {boot.cwd!r}: {error.strerror}", file=sys.stderr, flush=True)
+                _say(f"cannot enter {boot.cwd!r}: {error.strerror}")
                 os._exit(BOOT_EXIT)
             os.environ.clear()
             os.environ.update(boot.env)
@@ -235,6 +234,11 @@ class Session:
             return
         for guest in list(self._context.guests):
             guest.check_keeper()
+
+
+def _say(text: str) -> None:
+    """Leave a last word where the host looks for one."""
+    os.write(2, f"{text}\n".encode("utf-8", "replace"))
 
 
 def _nothing(_signal: int, _frame: types.FrameType | None) -> None:

@@ -91,6 +91,8 @@ class Operations:
             text = cut(f"{op}: the request's body is not what the operation takes: {error}")
             self._context.refuse(seq, ErrorData(kind="InvalidRequest", message=text, code="bad_body", ran="no"))
         except Exception as error:
+            if (work := self._context.calls.get(seq)) is not None:
+                work.abandon()
             text = cut(f"{op}: a bug in the session process: {type(error).__name__}: {error}")
             self._context.refuse(seq, ErrorData(kind="ProcessionError", message=text, code="session_bug", ran="maybe"))
 

@@ -82,7 +82,8 @@ def settle_python(import_paths: Collection[str]) -> None:
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdin = open(0, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    setattr(sys, "__stdin__", sys.stdin)  # noqa: B010 - typed as final, but programs look there too
     faulthandler.enable(2)
     sys.path[:0] = [path for path in import_paths if path not in sys.path]
     inside.IN_WORKER = True
@@ -115,7 +116,7 @@ def exception_type(kind: type) -> str:
 
 
 def exception_texts(error: BaseException, own_file: str) -> tuple[str, str]:
-    """Return (text, traceback) of an exception, whatever its class does; frames of `own_file` at its head are left out."""
+    """Return (text, traceback) of an exception, whatever its class does; without `own_file`'s frames at head and tail."""
     try:
         text = plain(str(error))
     except BaseException as problem:
@@ -123,6 +124,12 @@ def exception_texts(error: BaseException, own_file: str) -> tuple[str, str]:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == own_file:
         frames = frames.tb_next
+    last = frames
+    while last is not None and last.tb_next is not None:
+        if last.tb_next.tb_frame.f_code.co_filename == own_file:
+            last.tb_next = None
+        else:
+            last = last.tb_next
     try:
         lines = "".join(traceback.format_exception(type(error), error, frames))
         if len(lines) > TRACEBACK_CHARS_MAX:
@@ -254,7 +261,8 @@ def _exit_code(end: SystemExit) -> int:
     if type(code) is int:
         return code & 0xFF
     try:
-        print(code, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{code}\n")
+        sys.stderr.flush()
     except BaseException:
         pass
     return 1

@@ -311,8 +311,8 @@ class _Zygote:
 
     def _sweep(self) -> None:
         """End what lost keepers have left, again and again until nothing is."""
-        spare = {*self._keepers, *self._own_children}
         self._reap()
+        spare = {*self._keepers, *self._own_children}
         found = self._domain.look(spare)
         self._strays = max(self._strays, len(found))
         if found:

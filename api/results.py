@@ -59,6 +59,8 @@ def prepare_returns(returns: object) -> None:
     if returns is None or is_scalar(returns):
         return
     try:
+        if isinstance(returns, str):
+            raise TypeError("a type is needed, not its name")  # noqa: TRY004, TRY301 - caught just below
         _validator(returns)
     except Exception as error:
         raise InvalidRequest(

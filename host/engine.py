@@ -187,12 +187,11 @@ class Engine:
 
     def statistics(self) -> Statistics:
         """Count what this host has done so far."""
-        actors = self.registry.all()
+        actors, tally = self.registry.all(), self.registry.tally()
         return Statistics(
             pid=self.pid, uptime_s=clock.monotonic() - self.started_at, sessions=len(actors),
-            running=sum(1 for a in actors if a.running), calls=sum(a.calls.served for a in actors),
-            failed=sum(a.calls.failed for a in actors), late=sum(a.calls.late for a in actors),
-            restarts=sum(a.restarts for a in actors), starts=sum(a.incarnation for a in actors), breaches=self.breaches,
+            running=sum(1 for a in actors if a.running), calls=tally.calls, failed=tally.failed, late=tally.late,
+            restarts=tally.restarts, starts=tally.starts, breaches=self.breaches,
             events=self.events.last_number, events_dropped=self.events.dropped, lag_ms_max=round(self.lag.lag_s_max * 1e3, 3),
             lag_warnings=self.lag.warnings, lag_culprit=self.lag.culprit, rss_bytes=_rss_bytes(),
         )

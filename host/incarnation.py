@@ -65,6 +65,7 @@ class Incarnation:
         self._keeper: KeeperLink | None = None
         self._boot: tuple[Boot, threading.Lock] | None = None
         self._pending_crash = b""
+        self._early_ready: Ready | None
         self._fds_open = False
         zygotes.fork(preload, self._make_fds, self._forked)
 
@@ -73,6 +74,7 @@ class Incarnation:
         """Make the descriptors, anew for every attempt."""
         if self._fds_open:
             self._drop_fds()
+        self._early_ready = None
         self.fds = SessionFds.make()
         self._fds_open = True
         self._keeper = KeeperLink(self._reactor, self.fds.ctl_w, self.fds.status_r, self._born, self._ended)
@@ -140,16 +142,21 @@ class Incarnation:
         """Take the greeting out; everything after it is the session's (the lock is held)."""
         first = messages[0]
         if type(first) is Ready:
-            owner = self._owner
-            assert owner is not None
-            ready = owner.ready
             rest = messages[1:]
-            self._reactor.call_soon(lambda: ready(first) if not self.over else None)
+            self._reactor.call_soon(lambda: self._greeted(first))
             if not rest:
                 return None
             messages = rest
         assert self._dispatch is not None
         return self._dispatch(messages)
+
+    def _greeted(self, ready: Ready) -> None:
+        """Tell that it is ready, once its keeper has said who it is: a session may be quicker than its own birth record."""
+        assert self._owner is not None
+        if self._keeper is None or self._keeper.born is None:
+            self._early_ready = ready
+        elif not self.over:
+            self._owner.ready(ready)
 
     def _lost(self, what: ProtocolBreach | str) -> None:
         """The mailbox is at its end: a hint (the keeper tells the truth), unless the session broke the protocol."""
@@ -166,6 +173,9 @@ class Incarnation:
         self.start_ticks = born.start_ticks
         if self._owner is not None:
             self._owner.born(born)
+        ready, self._early_ready = self._early_ready, None
+        if ready is not None:
+            self._greeted(ready)
 
     def _crash_readable(self) -> None:
         try:

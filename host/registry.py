@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from procession.ipc.core.errors import AlreadyExists, InvalidRequest, SessionLimitReached, SessionNotFound
 
@@ -56,6 +56,16 @@ def folder_key(path: str) -> FolderKey:
     return found.st_dev, found.st_ino
 
 
+class Tally(NamedTuple):
+    """What sessions have done so far."""
+
+    calls: int = 0
+    failed: int = 0
+    late: int = 0
+    restarts: int = 0
+    starts: int = 0
+
+
 class Registry:
     """See the module's text; thread-safe."""
 
@@ -64,6 +74,7 @@ class Registry:
         self._lock = threading.RLock()
         self._sessions: dict[str, SessionActor] = {}
         self._folders: dict[FolderKey, str] = {}
+        self._removed = Tally()
 
     def add(self, actor: SessionActor, folder: FolderKey | None, exclusive: bool) -> None:
         """Take a slot, an id and a folder for a session, all or none."""
@@ -103,8 +114,14 @@ class Registry:
 
     def remove(self, actor: SessionActor) -> None:
         with self._lock:
-            self._sessions.pop(actor.id, None)
+            if self._sessions.pop(actor.id, None) is not None:
+                self._removed = _sum([self._removed, _tally(actor)])
             self.release_folder(actor)
+
+    def tally(self) -> Tally:
+        """Count what its sessions have done, those included that were removed: counters never go back."""
+        with self._lock:
+            return _sum([self._removed, *map(_tally, self._sessions.values())])
 
     def find(self, id_or_name: str) -> SessionActor:
         """Return the session with this id, or the oldest one with this name; raises SessionNotFound."""
@@ -131,3 +148,12 @@ class Registry:
         """Return the sessions, oldest first."""
         with self._lock:
             return list(self._sessions.values())
+
+
+def _tally(actor: SessionActor) -> Tally:
+    calls = actor.calls
+    return Tally(calls.served, calls.failed, calls.late, actor.restarts, actor.incarnation)
+
+
+def _sum(tallies: list[Tally]) -> Tally:
+    return Tally(*map(sum, zip(*tallies, strict=True)))

@@ -137,8 +137,13 @@ def find_stack(text: str) -> str:
     for words in _STACK_BEGINS:
         at = text.rfind(words)
         if at >= 0:
-            return text[at : at + _STACK_CHARS_MAX].rstrip()
+            return _without_our_frames(text[at : at + _STACK_CHARS_MAX]).rstrip()
     return ""
+
+
+def _without_our_frames(stack: str) -> str:
+    """Leave out how the worker came to call the tool: thirty lines that say nothing about it."""
+    return "\n".join(line for line in stack.splitlines() if "/procession/agent_proc/" not in line)
 
 
 def _limits_hit(facts: Facts) -> tuple[str, ...]:
@@ -209,7 +214,7 @@ def _forced(facts: Facts, run_report: RunReport) -> ErrorData | None:
 def ended_on_purpose(cause: Cause, facts: Facts, run_report: RunReport) -> ErrorData:
     """Return the error of work that we ended: at its deadline, for a cancel, or with the session."""
     if cause == "deadline":
-        after = f" after {facts.timeout_s:g} s" if facts.timeout_s is not None else ""
+        after = f" after {round(facts.timeout_s, 2):g} s" if facts.timeout_s is not None else ""
         return _error("ToolTimedOut", f"{facts.label}: ended at its deadline{after}", facts, run_report)
     why = "the session was stopped" if cause == "shutdown" else "cancelled"
     return _error("CallCancelled", f"{facts.label}: {why} while it ran", facts, run_report, code="cancelled_in_session",

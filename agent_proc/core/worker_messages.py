@@ -103,7 +103,7 @@ class MessageReader:
         if len(self._held) < end:
             return None
         try:
-            message = _decode(bytes(self._held[HEADER_BYTES:end]))
+            message: AnyMessage = _decode(bytes(self._held[HEADER_BYTES:end]))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError, ValueError):
             self.broken = True
             return None

@@ -19,6 +19,7 @@ from procession.ipc.core.errors import ProcessionError
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its code."""
+    _open_standard_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -97,6 +98,16 @@ def _show_traceback(words: list[str]) -> None:
         import traceback
 
         traceback.print_exc()
+
+
+def _open_standard_streams() -> None:
+    """Give descriptors 0, 1 and 2 that were closed to nobody, so that no pipe of ours comes to lie there."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: fd itself
+            setattr(sys, name, open(fd, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - until we exit
 
 
 def _let_go_of_stdout() -> None:

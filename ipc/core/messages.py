@@ -198,6 +198,8 @@ class Ask(Message, tag=42):
     want_output: bool = False
     wait: bool = False
     call_id: str = ""
+    fail_fast: bool = False
+    cancel_on_disconnect: bool = False
 
 
 class Answer(Message, tag=43):
@@ -216,7 +218,7 @@ class Refused(Message, tag=44):
 
 
 class Push(Message, tag=45):
-    """One item of what call `seq` streams: an encoded OutputChunk or Event."""
+    """One item of what call `seq` streams (pushed.py)."""
 
     seq: int
     body: msgspec.Raw

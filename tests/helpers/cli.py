@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-
 import subprocess
 import sys
 import termios
@@ -14,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from helpers.runs import SOURCE
 
@@ -114,7 +113,7 @@ class Terminal:
         )
         os.close(theirs)
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from helpers.proc import ProcessSeen, descends_from, list_pids, look_at
 from helpers.waiting import wait_until
@@ -89,7 +90,7 @@ class EventWatch:
         self._ticket.cancel()
         assert self._over.wait(WAIT_S)
 
-    def __enter__(self) -> "EventWatch":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,6 +138,7 @@ class Counted:
 # --- processes --------------------------------------------------------------------------------------------------------
 def kill(pid: int, number: int = signal.SIGKILL) -> float:
     """Send a signal to a process that is known to live; return when (monotonic seconds)."""
+    assert pid > 1, "not a process of its own"
     at = time.monotonic()
     os.kill(pid, number)
     return at

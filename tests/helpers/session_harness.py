@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cloudpickle
 import msgspec
@@ -406,7 +406,7 @@ class SessionProcess:
             for fd in (self.mail_w, self.mail_r, self.crash_r, self.page_fd, self.arena_in, self.arena_out):
                 os.close(fd)
 
-    def __enter__(self) -> SessionProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from helpers.session_harness import SessionProcess
-from procession.ipc.core.bounds import KiB, MiB, OUTPUT_RING_BYTES
+from procession.ipc.core.bounds import OUTPUT_RING_BYTES, KiB, MiB
 from procession.ipc.core.limits import Limits
 
 pytestmark = pytest.mark.process
+
+STUBBORN = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException: pass"
 
 
 @pytest.fixture
@@ -130,9 +132,8 @@ def test_a_cell_that_heeds_the_interrupt_keeps_the_interpreter(session: SessionP
 @pytest.mark.parametrize(
     "code",
     [
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "while True: pass",
+        STUBBORN,
+        "import signal as s\ns.signal(s.SIGINT, s.SIG_IGN)\ns.signal(s.SIGTERM, s.SIG_IGN)\nwhile True: pass",
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
     ],
     ids=["catches-all", "ignores-all", "stopped"],
@@ -154,7 +155,7 @@ def test_a_cell_whose_process_has_children_takes_them_along_only_when_killed(ses
     outcome = session.code("while True: pass", timeout_s=0.2)
     assert outcome.error is not None
     assert session.code("p.poll()").cell.value is None  # it lives on with the interpreter
-    outcome = session.code("while True:\n    try:\n        while True: pass\n    except BaseException: pass", timeout_s=0.2)
+    outcome = session.code(STUBBORN, timeout_s=0.2)
     assert outcome.error is not None
     assert outcome.report.receipt.found == 1
     assert outcome.report.receipt.left == 0

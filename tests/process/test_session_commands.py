@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from helpers.session_harness import Outcome, SessionProcess
-from procession.ipc.core.bounds import KiB, MiB, OUTPUT_RING_BYTES
+from procession.ipc.core.bounds import OUTPUT_RING_BYTES, KiB, MiB
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Arena
 from procession.ipc.core.operations import ExecBody, ProcessBody, ProcessSignalBody, ProcessWriteBody
@@ -71,7 +71,7 @@ def test_where_and_with_which_environment_a_command_runs(session: SessionProcess
 
 def test_a_command_has_no_descriptor_but_the_three(session: SessionProcess) -> None:
     out = session.exec(sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))").output[0]
-    assert out in (b"['0', '1', '2', '3']\n",)  # 3 is the listing's own
+    assert out == b"['0', '1', '2', '3']\n"  # 3 is the listing's own
 
 
 def test_a_command_gets_the_signals_of_a_fresh_program(session: SessionProcess) -> None:

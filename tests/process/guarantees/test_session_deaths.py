@@ -93,7 +93,7 @@ def test_a_call_whose_session_is_killed_ends_once(host: Host, soak_factor: int, 
             assert runs <= 1
         host.remove_session(session.id)
         assert len(call.outcomes) == 1
-    assert host.statistics().calls == calls_before
+    assert host.statistics().calls == calls_before + kills
     assert median(noticed) <= NOTICE_CALL_S * SLACK
 
 

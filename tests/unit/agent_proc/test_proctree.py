@@ -115,36 +115,41 @@ def test_a_name_with_brackets_and_spaces_confuses_nobody(tmp_path: Path) -> None
         child.wait()
 
 
-def fork_with_pid(pid: int) -> int | None:
-    """Fork a process that waits, with that pid; None when somebody else got it first."""
-    for _ in range(50):
-        NS_LAST_PID.write_text(str(pid - 1))
-        child = os.fork()
-        if child == 0:
-            signal.pause()
-            os._exit(0)
-        if child == pid:
-            return child
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return None
+def fork_one() -> int:
+    """Fork a process that waits to be killed."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    return child
+
+
+def end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def reuse_a_pid() -> tuple[Stat, int]:
+    """Return a process as it was seen before it ended, and another one that has its pid now."""
+    for _ in range(200):  # the machine forks too, and may take the pid first
+        first = fork_one()
+        seen = read_stat(first)
+        end(first)
+        assert seen is not None
+        wait_until(lambda ticks=seen.start_ticks: _ticks_now() > ticks, "the clock that tells them apart has ticked")
+        NS_LAST_PID.write_text(str(first - 1))
+        second = fork_one()
+        if second == first:
+            return seen, second
+        end(second)
+    raise AssertionError("no pid of 200 could be had again")
 
 
 @pytest.mark.guarantee("R-67")
 def test_a_reused_pid_gets_no_signal_meant_for_its_former_owner() -> None:
     if not os.access(NS_LAST_PID, os.W_OK):
         pytest.skip("only root can have a pid given out again")
-    first = os.fork()
-    if first == 0:
-        signal.pause()
-        os._exit(0)
-    seen = read_stat(first)
-    assert seen is not None
-    os.kill(first, signal.SIGKILL)
-    os.waitpid(first, 0)
-    wait_until(lambda: _ticks_now() > seen.start_ticks, "the clock that tells them apart has ticked")
-    second = fork_with_pid(first)
-    assert second == first, "the pid was taken by others 50 times"
+    seen, second = reuse_a_pid()
     # As seen in a sweep: somebody's child, not our own.
     stale = Stat(seen.pid, 1, seen.state, seen.start_ticks, 0)
     domain = KillDomain()

@@ -95,7 +95,7 @@ def play(order, pace) -> tuple[World, bool]:
     """Play the verbs; after each nothing happens, one thing happens, or (None) everything that is due."""
     world = World()
     hit_a_start = False
-    for verb, things in zip(order, pace, strict=True):
+    for verb, things in zip(order, (*pace, None), strict=True):
         if verb != "crash":
             world.verb(verb)
         elif world.process is not None and world.process.live:
@@ -116,13 +116,13 @@ def test_all_orders_of_five_verbs_come_to_rest_with_everybody_answered(first) ->
     for order in permutations(ORDERED):
         if order[0] != first:
             continue
-        for pace in product((0, 1, None), repeat=len(order)):
+        for pace in product((0, 1, None), repeat=len(order) - 1):
             world, hit_a_start = play(order, pace)
             assert world.open_waiters == [], (order, pace)
             if not hit_a_start:
                 judged += 1
                 assert world.state.phase == expected_after(order), (order, pace)
-    assert judged > 20 * 3**5 // 2  # of 24 orders: a crash seldom meets a start
+    assert judged > 24 * 3**4 // 2  # a crash seldom meets a start
 
 
 @pytest.mark.guarantee("R-36")

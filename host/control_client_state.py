@@ -1,0 +1,283 @@
+"""One client of the control socket: its handshake, its calls, and what is sent to it.
+
+    new --ClientHello--> open --end of file, breach, stall, close--> over
+
+It is *not* the socket server (control_server.py) and knows no session. The client's channel, calls and outbound queue are
+one value under one lock; outcomes and streamed items come from any thread, everything else from the reactor's.
+
+Rules: a call belongs to the host once it is accepted: a client that goes away loses the answer, not the work (R-56); only
+what it follows, and what it asked to be cancelled with it, is. A client that does not read is not read from either, and
+after `STALL_S` it is let go. Whatever bytes a client sends, the worst that happens is the end of this client.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from procession.host.control_requests import follows, request_of
+from procession.host.core.served_calls import CALLS_MAX, ServedCall, ServedCalls
+from procession.ipc.core.backend import Backend, Item, Outcome, Request, Response
+from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, WIRE_VERSION, KiB, MiB
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.connection import Connection
+from procession.ipc.core.errors import (
+    CallCancelled,
+    HostOverloaded,
+    MessageTooLarge,
+    PermissionDenied,
+    ProcessionError,
+    ProtocolError,
+    to_data,
+)
+from procession.ipc.core.frames import FrameTooLarge
+from procession.ipc.core.messages import Answer, Ask, ClientHello, Push, Refused, ServerHello, Withdraw
+from procession.ipc.core.pushed import encode_item
+from procession.ipc.transport.channel import After, Channel
+from procession.ipc.transport.reactor import Reactor, Timer, tell_surprise
+
+#: Payloads travel inside the messages of this socket, with their envelope and body.
+MESSAGE_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 1 * MiB
+#: A client says who it is at once or is let go: it holds one of few places.
+HELLO_TIMEOUT_S: Final = 2.0
+#: Replies queued for a client that does not take them; above it nothing more is read from it.
+QUEUED_BYTES_MAX: Final = 8 * MiB
+#: Streams are sent piece by piece while less than this is queued: what waits longer waits in its ring, where it may be lost.
+STREAM_AHEAD_BYTES: Final = 256 * KiB
+#: A client that is owed more than QUEUED_BYTES_MAX and takes nothing for this long is let go; it would hold the memory for ever.
+STALL_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostIdentity:
+    """What a client is told of the host, and what it has to know to be let in."""
+
+    pid: int
+    data_dir: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentity:
+    """What the kernel says of a client."""
+
+    pid: int
+    uid: int
+
+
+class ControlClient:
+    """See the module's text. `on_over(client, reason)` is called once, in the reactor's thread."""
+
+    def __init__(
+        self, fd: int, peer: PeerIdentity, host: HostIdentity, backend: Backend, reactor: Reactor,
+        on_over: Callable[[ControlClient, ProtocolBreach | str], None],
+    ) -> None:
+        self.peer = peer
+        self.program = ""
+        self.over = False
+        self._host = host
+        self._backend = backend
+        self._reactor = reactor
+        self._on_over = on_over
+        self._open = False
+        self._refused = False
+        self._calls = ServedCalls()
+        self._stall: Timer | None = None
+        self._owed = 0
+        connection = Connection("server", message_bytes_max=MESSAGE_BYTES_MAX)
+        self._connection = connection
+        self._channel = Channel(fd, fd, connection, reactor, self._dispatch, self.end, on_room=self._pump)
+        self._hello_due: Timer = reactor.call_at(reactor.now() + HELLO_TIMEOUT_S, self._no_hello)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._channel.start()
+
+    @property
+    def open_calls(self) -> int:
+        """Calls whose answer has not been queued yet."""
+        return len(self._calls)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._channel.unsent_bytes
+
+    # --- the handshake --------------------------------------------------------------------------------------
+    def refuse(self, error: ProcessionError) -> None:
+        """Turn the client away with a reason; the reactor's thread."""
+        with self._channel.lock:
+            self._refuse(error)
+        self.end("refused")
+
+    def _refuse(self, error: ProcessionError) -> None:
+        self._refused = True
+        self._connection.send(Refused(0, to_data(error)))
+        self._channel.flush()
+
+    def _no_hello(self) -> None:
+        if not (self._open or self.over):
+            self.end(f"no greeting within {HELLO_TIMEOUT_S:g} s")
+
+    def _greet(self, hello: ClientHello) -> After | None:
+        self.program = hello.program[:80]
+        error: ProcessionError | None = None
+        if hello.version != WIRE_VERSION:
+            error = ProtocolError(
+                f"this host (pid {self._host.pid}) speaks protocol version {WIRE_VERSION}, the client version {hello.version}",
+                code="version_skew", ran="no", hint="restart the host with the release the client has",
+            )
+        elif not hmac.compare_digest(hello.token.encode(), self._host.token.encode()):
+            error = PermissionDenied("the token is not this host's", code="wrong_token",
+                                     hint="the host may have been restarted a moment ago: connect again")
+        if error is not None:
+            self._refuse(error)
+            return [lambda: self.end(error.code)]
+        self._open = True
+        self._hello_due.cancel()
+        self._connection.send(ServerHello(WIRE_VERSION, self._host.pid, self._host.data_dir))
+        self._channel.flush()
+        return None
+
+    # --- what the client says -------------------------------------------------------------------------------
+    def _dispatch(self, messages: list[Any]) -> After | None:
+        """Handle messages; the lock is held."""
+        after: list[Callable[[], None]] = []
+        for message in messages:
+            if self._refused:
+                break
+            if isinstance(message, Ask):
+                begin = self._ask(message)
+                if begin is not None:
+                    after.append(begin)
+            elif isinstance(message, Withdraw):
+                call = self._calls.withdraw(message.seq)
+                if call is not None:
+                    after.append(lambda call=call: self._cancel(call))  # type: ignore[misc]
+            elif isinstance(message, ClientHello):
+                after.extend(self._greet(message) or ())
+        return after
+
+    def _ask(self, ask: Ask) -> Callable[[], None] | None:
+        """Accept a call, or refuse it; return what begins it."""
+        wanted = self._calls.number(ask.seq)
+        try:
+            if not wanted:
+                raise CallCancelled("the call was withdrawn before it was begun", code="not_sent", ran="no")
+            if self._calls.full:
+                raise HostOverloaded(f"this client has {CALLS_MAX} calls under way already", code="too_many_calls")
+            request = request_of(ask)
+        except ProcessionError as error:
+            self._connection.send(Refused(ask.seq, to_data(error)))
+            self._channel.flush()
+            return None
+        call = ServedCall(ask.seq, follows=follows(request.body), drop_with_client=ask.cancel_on_disconnect)
+        if ask.want_output or call.follows:
+            request.on_item = lambda item: self._item(call, item)
+        self._calls.add(call)
+        return lambda: self._begin(call, request)
+
+    def _begin(self, call: ServedCall, request: Request) -> None:
+        try:
+            call.ticket = self._backend.submit(request, lambda outcome: self._done(call, outcome))
+        except ProcessionError as error:
+            self._done(call, error)
+        except Exception as problem:  # noqa: BLE001 - a bug of the host's: an event, and this call's error
+            tell_surprise(self._reactor, problem, self._begin)
+            self._done(call, ProcessionError("the host failed to begin this call", code="internal_error"))
+        if call.withdrawn or (self.over and call.drop_with_client):
+            self._cancel(call)
+
+    @staticmethod
+    def _cancel(call: ServedCall) -> None:
+        if call.ticket is not None:  # else it is just being begun, and that looks again
+            call.ticket.cancel()
+
+    # --- what the host says ---------------------------------------------------------------------------------
+    def _item(self, call: ServedCall, item: Item) -> None:
+        with self._channel.lock:
+            if self._calls.put(call, item):
+                self._pump()
+
+    def _done(self, call: ServedCall, outcome: Outcome) -> None:
+        with self._channel.lock:
+            if self._calls.finish(call, outcome):
+                self._pump()
+
+    def _pump(self) -> None:
+        """Send what there is, streams only as fast as they are taken. The lock is held."""
+        channel, calls = self._channel, self._calls
+        while True:
+            while calls.has_news and channel.unsent_bytes < STREAM_AHEAD_BYTES:
+                call, news = calls.next()
+                self._send(call.seq, news)
+            channel.flush()
+            if channel.closed or not calls.has_news or channel.unsent_bytes >= STREAM_AHEAD_BYTES:
+                break
+        owed = channel.unsent_bytes
+        if owed > QUEUED_BYTES_MAX:
+            channel.hold(True)
+            self._watch_stall(owed)
+        elif self._stall is not None and owed < QUEUED_BYTES_MAX // 2:
+            self._stall.cancel()
+            self._stall = None
+            channel.hold(False)
+
+    def _send(self, seq: int, news: Item | Outcome) -> None:
+        if isinstance(news, ProcessionError):
+            self._connection.send(Refused(seq, to_data(news)))
+        elif isinstance(news, Response):
+            body = news.body
+            raw = body if isinstance(body, msgspec.Raw) else msgspec.Raw(body or b"\x80")
+            try:
+                self._connection.send(Answer(seq, raw, news.payload))
+            except FrameTooLarge:
+                error = MessageTooLarge("the result is too large for the control socket", code="payload_too_large", ran="yes")
+                self._connection.send(Refused(seq, to_data(error)))
+        else:
+            self._connection.send(Push(seq, encode_item(news)))
+
+    def _watch_stall(self, owed: int) -> None:
+        if self._stall is None:
+            self._owed = owed
+            self._stall = self._reactor.call_at(self._reactor.now() + STALL_S, self._stalled)
+
+    def _stalled(self) -> None:
+        with self._channel.lock:
+            owed = self._channel.unsent_bytes
+            stuck = self._stall is not None and owed >= self._owed
+            self._stall = None
+            if not stuck and owed > QUEUED_BYTES_MAX:
+                self._watch_stall(owed)
+        if stuck:
+            self.end(f"took nothing for {STALL_S:g} s")
+
+    # --- the end --------------------------------------------------------------------------------------------
+    def end(self, reason: ProtocolBreach | str) -> None:
+        """Let the client go; the reactor's thread. What it started goes on, what it followed does not."""
+        if self.over:
+            return
+        with self._channel.lock:
+            self.over = True
+            self._channel.flush()
+            doomed = self._calls.abandon()
+            stall, self._stall = self._stall, None
+        self._hello_due.cancel()
+        if stall is not None:
+            stall.cancel()
+        self._channel.close()
+        for call in doomed:
+            self._cancel(call)
+        self._on_over(self, reason)
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: close our copy of the socket."""
+        self.over = True
+        self._channel.forget_after_fork()
+
+    def __repr__(self) -> str:
+        state = "over" if self.over else "open" if self._open else "new"
+        return f"<ControlClient {self.program or '?'} pid={self.peer.pid} {state} calls={len(self._calls)}>"

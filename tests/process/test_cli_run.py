@@ -1,0 +1,289 @@
+"""`procession run`: any script, isolated, exactly as python would run it; its exit code passed on, its end on time."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import Terminal, command, environment, procession
+from helpers.proc import look_at
+from helpers.waiting import wait_until
+
+pytestmark = pytest.mark.process
+
+SEGFAULT = "import ctypes; ctypes.string_at(0)"
+DEAF_LOOP = (
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('looping', flush=True)\nwhile True: pass"
+)
+BOMB = "hoard = []\nwhile True: hoard.append(b'x' * (8 << 20))"
+
+
+def script(folder: Path, text: str, name: str = "script.py") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+# --- exit codes ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", 0),
+        ("import sys; sys.exit(3)", 3),
+        ("raise SystemExit('words')", 1),
+        ("raise ValueError", 1),
+        ("import os; os._exit(200)", 200),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137),
+        pytest.param(SEGFAULT, 139, marks=pytest.mark.guarantee("R-05")),
+    ],
+)
+def test_a_scripts_own_exit_code_is_passed_on(tmp_path: Path, text: str, code: int) -> None:
+    ended = procession("run", script(tmp_path, text))
+    assert ended.code == code
+    assert "procession" not in ended.err
+
+
+@pytest.mark.guarantee("R-50")
+def test_at_its_deadline_it_is_killed_and_one_line_says_so(tmp_path: Path) -> None:
+    ended = procession("run", "--timeout", "0.5", script(tmp_path, DEAF_LOOP))
+    assert ended.code == 124
+    assert ended.out == "looping\n"
+    said = r"^procession: killed .*script\.py at its deadline after .*: \d+ processe?s? found, 0 left \(.*\)$"
+    assert re.match(said, ended.err.splitlines()[0])
+    assert ended.elapsed_s < 0.5 + 0.25 + 3.0
+
+
+def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    text = """
+import subprocess, sys
+child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print(child.pid, flush=True)
+"""
+    ended = procession("run", script(tmp_path, text))
+    assert ended.code == 0
+    assert look_at(int(ended.out)) is None
+
+
+def test_over_its_memory_it_is_killed(tmp_path: Path) -> None:
+    ended = procession("run", "--memory", "128M", script(tmp_path, BOMB))
+    ended.refused(137, "killed", "memory limit", "0 left")
+
+
+def test_over_its_cpu_time_it_is_killed(tmp_path: Path) -> None:
+    ended = procession("run", "--cpu", "0.3", "--timeout", "20", script(tmp_path, "while True: pass"))
+    ended.refused(137, "killed", "cpu limit")
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    procession("run", tmp_path / "absent.py").refused(127, "there is no file", "absent.py")
+    procession("run", tmp_path / "absent").refused(127, "there is no file")
+
+
+def test_a_file_that_cannot_be_run(tmp_path: Path) -> None:
+    procession("run", script(tmp_path, "echo hi", "plain.sh")).refused(126, "not executable", "chmod +x")
+    procession("run", tmp_path).refused(126, "is a folder")
+    broken = script(tmp_path, "\x7fELF nonsense", "broken")
+    broken.chmod(0o755)
+    procession("run", broken).refused(126, "cannot be executed")
+    orphan = script(tmp_path, "#!/no/such/interpreter\n", "orphan")
+    orphan.chmod(0o755)
+    procession("run", orphan).refused(127, "there is no command")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--timeout", "-1"], "timeout"),
+        (["--timeout", "soon"], "--timeout"),
+        (["--memory", "lots"], "memory"),
+        (["--memory", "1K"], "memory"),
+        (["--cpu", "0"], "cpu"),
+        (["--cwd", "/no/such/folder"], "--cwd"),
+        (["--sandbox", "of"], "--sandbox"),
+        (["--bogus"], "no such option"),
+        (["--timeout"], "missing argument"),  # FILE has become its value
+    ],
+)
+def test_bad_options_are_ours_to_tell(tmp_path: Path, options: list[str], words: str) -> None:
+    marker = tmp_path / "ran"
+    procession("run", *options, script(tmp_path, f"open({str(marker)!r}, 'w')")).refused(125, words)
+    assert not marker.exists()
+
+
+def test_no_file_at_all() -> None:
+    procession("run").refused(125, "missing argument")
+
+
+def test_a_stronger_sandbox_is_refused_not_weakened(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    ended = procession("run", "--sandbox", "strict", script(tmp_path, f"open({str(marker)!r}, 'w')"))
+    ended.refused(126, "strict", "Sandbox.off()")
+    assert not marker.exists()
+
+
+def test_with_debug_the_traceback_is_shown(tmp_path: Path) -> None:
+    ended = procession("--debug", "run", tmp_path / "absent.py")
+    assert ended.code == 127
+    assert "Traceback" in ended.err
+
+
+# --- as python would ----------------------------------------------------------------------------------------
+WORLD = """
+import json, os, sys
+print(json.dumps([sys.argv, __name__, sys.path[0], os.getcwd(), sys.flags.isolated, os.environ.get("OURS"),
+                  sys.executable, __file__, sys.stdin.read()]))
+"""
+
+
+def test_it_sees_what_python_would_show_it(tmp_path: Path) -> None:
+    script(tmp_path, WORLD)
+    args = ["script.py", "--timeout", "9", "-h", "--", "a b"]
+    env = {"OURS": "äß"}
+    ours = procession("run", *args, cwd=tmp_path, env=env)
+    theirs = subprocess.run([sys.executable, *args], cwd=tmp_path, env=environment(env), capture_output=True, text=True,
+                            check=True, input="", timeout=20)  # fmt: skip
+    assert ours.code == 0, ours.err
+    assert ours.out == theirs.stdout
+
+
+def test_another_folder(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    script(tmp_path, "import os; print(os.getcwd())")
+    assert procession("run", "--cwd", "below", "script.py", cwd=tmp_path).out == f"{below}\n"
+
+
+def test_standard_input_is_passed_through(tmp_path: Path) -> None:
+    text = "import sys, hashlib; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
+    data = os.urandom(3_000_000)
+    assert procession("run", script(tmp_path, text), input=data).out == hashlib.sha256(data).hexdigest() + "\n"
+
+
+def test_code_from_standard_input() -> None:
+    ended = procession("run", "-", "a", input=b"import sys; print(sys.argv)")
+    assert (ended.code, ended.out) == (0, "['-', 'a']\n")
+
+
+def test_standard_input_that_never_ends_ends_with_the_deadline(tmp_path: Path) -> None:
+    never, kept_open = os.pipe()
+    try:
+        done = subprocess.run(command("run", "--timeout", "0.3", script(tmp_path, "")), stdin=never, env=environment(),
+                              capture_output=True, check=False, timeout=20)  # fmt: skip
+    finally:
+        os.close(never)
+        os.close(kept_open)
+    assert done.returncode == 124
+    assert b"standard input did not end" in done.stderr
+
+
+def test_closed_standard_streams_are_no_obstacle(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    path = script(tmp_path, f"open({str(marker)!r}, 'w').close()")
+    line = " ".join(["exec", *command("run", path), "<&-", ">&-", "2>&-"])
+    assert subprocess.run(["sh", "-c", line], env=environment(), check=False, timeout=20).returncode == 0
+    assert marker.exists()
+
+
+def test_a_program_that_is_not_python() -> None:
+    ended = procession("run", "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (ended.code, ended.out, ended.err) == (7, "out\n", "err\n")
+
+
+def test_a_folder_with_a_main_file(tmp_path: Path) -> None:
+    script(tmp_path, "print('main')", "__main__.py")
+    assert procession("run", tmp_path).out == "main\n"
+
+
+# --- output -------------------------------------------------------------------------------------------------
+def test_output_is_passed_on_byte_for_byte(tmp_path: Path) -> None:
+    text = "import os; os.write(1, bytes(range(256)) * 1000); os.write(2, b'\\0\\xff')"
+    done = subprocess.run(command("run", script(tmp_path, text)), env=environment(), capture_output=True, check=True,
+                          stdin=subprocess.DEVNULL, timeout=20)  # fmt: skip
+    assert done.stdout == bytes(range(256)) * 1000
+    assert done.stderr == b"\0\xff"
+
+
+def test_output_comes_while_it_runs(tmp_path: Path) -> None:
+    text = "import sys; print('first', flush=True); open(sys.argv[1]).read()"
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    with subprocess.Popen(command("run", script(tmp_path, text), fifo), env=environment(), stdout=subprocess.PIPE,
+                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"  # and only now is it let go on
+        with fifo.open("w"):
+            pass
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.guarantee("R-46")
+def test_what_of_a_flood_is_not_passed_on_is_counted(tmp_path: Path) -> None:
+    total = 20 << 20
+    text = f"import os\nfor _ in range({total >> 16}): os.write(1, b'y' * 65536)"
+    done = subprocess.run(command("run", script(tmp_path, text)), env=environment(), capture_output=True, check=True,
+                          stdin=subprocess.DEVNULL, timeout=40)  # fmt: skip
+    told = re.search(rb"stdout .* (\d+) bytes of it were dropped", done.stderr)
+    assert len(done.stdout) + int(told[1] if told else 0) == total
+
+
+def test_a_reader_that_goes_away_ends_it(tmp_path: Path) -> None:
+    text = "import os\nwhile True: os.write(1, b'y' * 65536)"
+    line = " ".join([*command("run", script(tmp_path, text)), "| head -c 5; echo"])
+    done = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, check=True, timeout=20,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    assert (done.stdout, done.stderr) == (b"yyyyy\n", b"")
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+WAITS = """
+import os, signal, sys, time
+with open(sys.argv[1] + ".new", "w") as file: file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+while True: signal.pause()
+"""
+
+
+def test_ctrl_c_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    with Terminal("run", script(tmp_path, WAITS), marker) as terminal:
+        wait_until(marker.exists, "the script runs")
+        began = time.monotonic()
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+        assert time.monotonic() - began < 3.0
+    assert "SIGINT: killed" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert look_at(int(marker.read_text())) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_us_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    marker = tmp_path / "pid"
+    with subprocess.Popen(command("run", script(tmp_path, WAITS), marker), env=environment(), stderr=subprocess.PIPE,
+                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+        wait_until(marker.exists, "the script runs")
+        process.send_signal(number)
+        assert process.stderr is not None
+        told = process.stderr.read().decode()
+        assert process.wait(timeout=20) == 128 + number
+    assert f"{number.name}: killed" in told
+    assert "Traceback" not in told
+    assert look_at(int(marker.read_text())) is None
+
+
+@pytest.mark.guarantee("R-26")
+def test_killing_us_ends_the_run(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"  # its host's temporary folder stays behind: nobody is left to remove it
+    with subprocess.Popen(command("run", script(tmp_path, WAITS), marker), env=environment({"TMPDIR": str(tmp_path)}),
+                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+        wait_until(marker.exists, "the script runs")
+        process.kill()
+        process.wait(timeout=20)
+    wait_until(lambda: look_at(int(marker.read_text())) is None, "the script is gone", timeout_s=2.0)
