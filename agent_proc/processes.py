@@ -157,7 +157,7 @@ class Process:
             self._call.answer(self.info(), streamed=streamed)  # does nothing when `start` was answered long ago
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
-            waiter.answer(self.info(), streamed=streamed)
+            waiter.answer(self.info(), streamed=True)
 
 
 class Processes:
@@ -225,7 +225,7 @@ class Processes:
         if process.is_running:
             WaitCall(self._context, call, process)
         else:
-            self._context.answer(call.seq, process.info())
+            self._context.answer(call.seq, process.info(), streamed=True)  # its last output may still be in line
 
     def signal(self, call: Call, body: ProcessSignalBody) -> None:
         """Interrupt the command, or end its tree; the latter is answered when it has ended."""
@@ -235,7 +235,7 @@ class Processes:
             if body.how != "interrupt":
                 WaitCall(self._context, call, process)
                 return
-        self._context.answer(call.seq, process.info())
+        self._context.answer(call.seq, process.info(), streamed=True)
 
     def write(self, call: Call, body: ProcessWriteBody) -> None:
         """Hand bytes to the command's standard input."""

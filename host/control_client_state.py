@@ -86,11 +86,12 @@ class ControlClient:
         self._open = False
         self._refused = False
         self._calls = ServedCalls()
+        self._held = False  # nothing is read: more is owed than is taken
         self._stall: Timer | None = None
-        self._owed = 0
+        self._took = False  # something since the watch began
         connection = Connection("server", message_bytes_max=MESSAGE_BYTES_MAX)
         self._connection = connection
-        self._channel = Channel(fd, fd, connection, reactor, self._dispatch, self.end, on_room=self._pump)
+        self._channel = Channel(fd, fd, connection, reactor, self._dispatch, self.end, on_room=self._has_room)
         self._hello_due: Timer = reactor.call_at(reactor.now() + HELLO_TIMEOUT_S, self._no_hello)
 
     def start(self) -> None:
@@ -103,8 +104,9 @@ class ControlClient:
         return len(self._calls)
 
     @property
-    def queued_bytes(self) -> int:
-        return self._channel.unsent_bytes
+    def owed_bytes(self) -> int:
+        """What the client has not taken yet, streams not counted (each has its own bound)."""
+        return self._channel.unsent_bytes + self._calls.answer_bytes
 
     # --- the handshake --------------------------------------------------------------------------------------
     def refuse(self, error: ProcessionError) -> None:
@@ -207,6 +209,10 @@ class ControlClient:
             if self._calls.finish(call, outcome):
                 self._pump()
 
+    def _has_room(self) -> None:
+        self._took = True
+        self._pump()
+
     def _pump(self) -> None:
         """Send what there is, streams only as fast as they are taken. The lock is held."""
         channel, calls = self._channel, self._calls
@@ -217,13 +223,15 @@ class ControlClient:
             channel.flush()
             if channel.closed or not calls.has_news or channel.unsent_bytes >= STREAM_AHEAD_BYTES:
                 break
-        owed = channel.unsent_bytes
-        if owed > QUEUED_BYTES_MAX:
+        owed = self.owed_bytes
+        if owed > QUEUED_BYTES_MAX and not self._held:
+            self._held = True
             channel.hold(True)
-            self._watch_stall(owed)
-        elif self._stall is not None and owed < QUEUED_BYTES_MAX // 2:
-            self._stall.cancel()
-            self._stall = None
+            self._watch_stall()
+        elif self._held and owed < QUEUED_BYTES_MAX // 2:
+            self._held = False
+            if self._stall is not None:
+                self._stall.cancel()
             channel.hold(False)
 
     def _send(self, seq: int, news: Item | Outcome) -> None:
@@ -240,18 +248,15 @@ class ControlClient:
         else:
             self._connection.send(Push(seq, encode_item(news)))
 
-    def _watch_stall(self, owed: int) -> None:
-        if self._stall is None:
-            self._owed = owed
-            self._stall = self._reactor.call_at(self._reactor.now() + STALL_S, self._stalled)
+    def _watch_stall(self) -> None:
+        self._took = False
+        self._stall = self._reactor.call_at(self._reactor.now() + STALL_S, self._look_for_stall)
 
-    def _stalled(self) -> None:
+    def _look_for_stall(self) -> None:
         with self._channel.lock:
-            owed = self._channel.unsent_bytes
-            stuck = self._stall is not None and owed >= self._owed
-            self._stall = None
-            if not stuck and owed > QUEUED_BYTES_MAX:
-                self._watch_stall(owed)
+            stuck = self._held and not self._took
+            if self._held and not stuck:
+                self._watch_stall()
         if stuck:
             self.end(f"took nothing for {STALL_S:g} s")
 

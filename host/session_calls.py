@@ -185,10 +185,13 @@ class SessionCalls:
                            session=self.session, hint="wait for some of them, or pass wait=True to queue")
 
     def _look_at_page(self) -> None:
+        """Learn how far the session is. A call that its loop is in right now has started, whatever else the page says."""
         if self._page >= 0:
             page = status_page.read(os.pread(self._page, status_page.USED_BYTES, 0))
             if page is not None:
-                self._last_started = max(self._last_started, min(page.last_started, self._next_seq - 1))
+                inside = self._calls.get(page.running)
+                running = page.running if inside is not None and inside.request.op.lane != "control" else 0
+                self._last_started = max(self._last_started, min(page.last_started, self._next_seq - 1), running)
 
     def _send(self, call: HostCall, body: bytes) -> None:
         """Give a call to the channel. The lock is held."""

@@ -14,7 +14,7 @@ from procession.ipc.core.bounds import FRAME_BYTES_MAX
 from procession.ipc.core.frames import HEADER_BYTES, encode
 
 
-class WorkerMessage(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag_field="what"):
+class WorkerMessage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Base of the messages."""
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ _READY_S: Final = 20.0
 _DOWN_S: Final = 60.0
 #: What a second Ctrl-C leaves for killing before the host simply goes (and its keepers end the rest).
 _KILL_S: Final = 0.5
+#: One press of Ctrl-C may be heard twice, from the terminal and from a wrapper that passes it on.
+_SAME_PRESS_S: Final = 0.1
 #: The end of a host's log that is shown when it did not come up.
 _LOG_TAIL_LINES: Final = 12
 LOG_NAME: Final = "host.log"
@@ -86,28 +89,35 @@ def _close(engine: Engine, asked: int, number: int) -> int:
     """Stop everything; a second request kills instead. Return the exit code."""
     open_count = len(Asker(engine).ask(plans.list_sessions(every=False)))
     note(f"{signal.Signals(number).name}: stopping {count(open_count, 'session')}")
-    closing = threading.Thread(target=engine.close, name="procession-close", daemon=True)
     ended_r, ended_w = os.pipe()
+    problems: list[Exception] = []
 
-    def tell_ended() -> None:
-        closing.join()
-        os.write(ended_w, b".")
+    def close() -> None:
+        try:
+            engine.close()
+        except Exception as problem:  # noqa: BLE001 - told below, in the main thread
+            problems.append(problem)
+        finally:
+            os.write(ended_w, b".")
 
-    waiter = threading.Thread(target=tell_ended, daemon=True)
+    closing = threading.Thread(target=close, name="procession-close", daemon=True)
     closing.start()
-    waiter.start()
-    ready, _, _ = select.select([ended_r, asked], [], [])
-    if ended_r in ready:
-        waiter.join()
-        os.close(ended_r)
-        os.close(ended_w)
-        note("stopped")
-        return exit_codes.OK
-    note("asked again: killing")
-    engine.reactor.call_soon(engine.operations.kill_all)
-    closing.join(_KILL_S)
-    sys.stderr.flush()
-    os._exit(exit_codes.SIGNAL_BASE + os.read(asked, 1)[0])
+    began = time.monotonic()
+    while ended_r not in select.select([ended_r, asked], [], [])[0]:
+        again = os.read(asked, 1)[0]
+        # A polite signal twice is still polite (`timeout` sends it to us and to our group); so is one Ctrl-C heard twice.
+        if again == signal.SIGINT and (number != signal.SIGINT or time.monotonic() - began > _SAME_PRESS_S):
+            note("asked again: killing")
+            engine.reactor.call_soon(engine.operations.kill_all)
+            closing.join(_KILL_S)
+            os._exit(exit_codes.SIGNAL_BASE + again)
+    closing.join()
+    os.close(ended_r)
+    os.close(ended_w)
+    for problem in problems:
+        raise problem
+    note("stopped")
+    return exit_codes.OK
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
         complain(error.message or error.code, error.hint)
         return exit_codes.for_error(error, kind)
     except KeyboardInterrupt as interrupt:
-        for note in getattr(interrupt, "__notes__", ()):
+        for note in getattr(interrupt, "__notes__", ["interrupted"]):
             complain(note.removeprefix("procession: "))
         return exit_codes.SIGNAL_BASE + getattr(interrupt, "number", signal.SIGINT)
     except BrokenPipeError:

@@ -67,7 +67,7 @@ def measure(effort: Effort) -> Iterator[Measured]:
     fork.close()
     told_ms, notice_ms = Figure(tuple(tolds)).scaled(1e3), Figure(tuple(notices)).scaled(1e3)
     next_ms, start_ms = Figure(tuple(nexts)).scaled(1e3), Figure(tuple(starts)).scaled(1e3)
-    beside = "SIGKILL to pidfd readable"
-    yield Measured("P8/error", "kill -9 to the error of the run in flight", "pin0", "ms", told_ms, beside, notice_ms)
-    beside = "session start to first reply"
+    beside = "bare kill to pidfd"
+    yield Measured("P8/error", "kill -9 to the error of the run", "pin0", "ms", told_ms, beside, notice_ms)
+    beside = "session start"
     yield Measured("P8/next", "kill -9 to the next reply", "pin0", "ms", next_ms, beside, start_ms)

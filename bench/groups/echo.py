@@ -36,4 +36,4 @@ def measure(effort: Effort) -> Iterator[Measured]:
     beside = "raw pipe ping-pong"
     yield Measured("P1/owner", "sync echo, owning thread", "pin0", "us", us["owner"], beside, us["raw"])
     yield Measured("P1/any", "sync echo, another thread", "pin0", "us", us["any"], beside, us["raw"])
-    yield Measured("P1/peer", "peer: multiprocessing Pipe echo", "pin0", "us", us["pipe"], beside, us["raw"])
+    yield Measured("P1/peer", "peer: multiprocessing Pipe", "pin0", "us", us["pipe"], beside, us["raw"])

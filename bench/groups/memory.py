@@ -32,9 +32,9 @@ def measure(effort: Effort) -> Iterator[Measured]:
             keepers.append(private_bytes(status.keeper_pid) / MB)
     yield Measured(
         "P7/idle",
-        "private memory of an idle session (keeper and session process)",
+        "private memory of an idle session",
         "free",
         "MB",
         Figure(tuple(totals)),
-        note=f"of it the keeper: {Figure(tuple(keepers)).median:.2f} MB",
+        note=f"keeper and session process; of it the keeper: {Figure(tuple(keepers)).median:.2f} MB",
     )

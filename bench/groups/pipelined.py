@@ -82,7 +82,7 @@ def measure(effort: Effort) -> Iterator[Measured]:
     pipe.close()
     pool.close()
     what = f"pipelined echo, {WINDOW} under way"
-    yield Measured("P3/pipe", what, "free", "calls/s", rate["ours"], "multiprocessing Pipe, same window", rate["pipe"])
+    yield Measured("P3/pipe", what, "free", "calls/s", rate["ours"], "multiprocessing Pipe", rate["pipe"])
     yield Measured("P3/pool", what, "free", "calls/s", rate["ours"], "ProcessPoolExecutor(1)", rate["pool"])
     yield Measured(
         "P4/deadline",

@@ -32,10 +32,10 @@ def measure(effort: Effort) -> Iterator[Measured]:
     over_echo = took["run"].less(took["echo"])
     yield Measured(
         "P13/run",
-        "run of an empty function, over an echo",
+        "run of an empty function, less an echo",
         "pin0",
         "ms",
         over_echo.scaled(1e3),
-        "bare fork, same imports",
+        "bare fork",
         took["fork"].scaled(1e3),
     )

@@ -52,10 +52,6 @@ def measure(effort: Effort) -> Iterator[Measured]:
     forkserver.close()
     ms = {name: figure.scaled(1e3) for name, figure in took.items()}
     what = "session start to first reply"
-    yield Measured("P5/fork", what, "pin0", "ms", ms["ours"], "bare fork, same imports", ms["fork"])
-    yield Measured(
-        "P5/forkserver", what, "pin0", "ms", ms["ours"], "multiprocessing forkserver, preloaded", ms["forkserver"]
-    )
-    yield Measured(
-        "P6/spare", "the same with a hot spare", "pin0", "ms", ms["spare"], "bare fork, same imports", ms["fork"]
-    )
+    yield Measured("P5/fork", what, "pin0", "ms", ms["ours"], "bare fork", ms["fork"])
+    yield Measured("P5/forkserver", what, "pin0", "ms", ms["ours"], "forkserver, preloaded", ms["forkserver"])
+    yield Measured("P6/spare", "the same, hot spare", "pin0", "ms", ms["spare"], "bare fork", ms["fork"])

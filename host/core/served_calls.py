@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from procession.ipc.core.backend import Item, Outcome, Ticket
+from procession.ipc.core.backend import Item, Outcome, Response, Ticket
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.item_ring import ItemRing
 
@@ -43,13 +43,15 @@ class ServedCall:
 class ServedCalls:
     """All calls of one client."""
 
-    __slots__ = ("_calls", "_early", "_last_seq", "_turns")
+    __slots__ = ("_calls", "_early", "_last_seq", "_turns", "answer_bytes")
 
     def __init__(self) -> None:
         self._calls: dict[int, ServedCall] = {}
         self._turns: deque[ServedCall] = deque()  # those with something to send
         self._early: set[int] = set()
         self._last_seq = 0
+        self.answer_bytes = 0
+        """Bytes of the outcomes that have not been taken yet."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -97,6 +99,7 @@ class ServedCalls:
         if call.seq not in self._calls or call.outcome is not None:
             return False
         call.outcome = outcome
+        self.answer_bytes += _size(outcome)
         self._take_turn(call)
         return True
 
@@ -121,6 +124,7 @@ class ServedCalls:
             return call, item
         assert call.outcome is not None
         del self._calls[call.seq]
+        self.answer_bytes -= _size(call.outcome)
         return call, call.outcome
 
     def abandon(self) -> list[ServedCall]:
@@ -129,4 +133,11 @@ class ServedCalls:
         self._calls.clear()
         self._turns.clear()
         self._early.clear()
+        self.answer_bytes = 0
         return doomed
+
+
+def _size(outcome: Outcome) -> int:
+    if isinstance(outcome, Response):
+        return len(memoryview(outcome.body)) + len(outcome.payload or b"")
+    return len(outcome.message) + len(outcome.traceback)

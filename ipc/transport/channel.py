@@ -339,10 +339,10 @@ class Channel:
                     continue
                 with self.lock:
                     if self.closed:
-                        return
+                        return  # type: ignore[unreachable]  # another thread closes it
                     after, lost = self._read()
                     if waiter.outcome is not None:
-                        self._leave(waiter)
+                        self._leave(waiter)  # type: ignore[unreachable]  # the read brought it
                 if after or lost is not None:
                     self._settle(after, lost)
 

@@ -58,7 +58,7 @@ class Reactor(Protocol):
     def close(self) -> None: ...
 
 
-def tell_surprise(reactor: Reactor, problem: BaseException, callback: Callback) -> None:
+def tell_surprise(reactor: Reactor, problem: BaseException, callback: Callable[..., object]) -> None:
     """Report what a callback raised: to `on_error`, else as an uncaught exception is reported; never raises itself."""
     label = getattr(callback, "__qualname__", None) or repr(callback)
     if reactor.on_error is not None:

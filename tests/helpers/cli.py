@@ -136,6 +136,12 @@ class Terminal:
         while words not in self.shown:
             assert self._read(deadline), f"{words!r} was not shown: {self.shown!r}"
 
+    def read_for(self, span_s: float) -> None:
+        """Only look at the screen for a while, as one who is about to press a key again does."""
+        deadline = time.monotonic() + span_s
+        while self._read(deadline):
+            pass
+
     def wait(self, *, timeout_s: float = TIMEOUT_S) -> int:
         """Read the screen until the command is over; return its exit code."""
         deadline = time.monotonic() + timeout_s

@@ -14,7 +14,7 @@ from typing import Self
 
 from helpers.proc import ProcessSeen, descends_from, list_pids, look_at
 from helpers.waiting import wait_until
-from procession import Host, Session
+from procession import Host, Limits, Session
 from procession.api import verbs
 from procession.api.core import plans
 from procession.ipc.core.backend import Backend, Outcome
@@ -110,12 +110,12 @@ def zygote_pids(host: Host) -> set[int]:
 class Counted:
     """One call whose completions are counted, not presumed: all outcomes it was given, and when the first came."""
 
-    def __init__(self, session: Session, fn: Callable[..., object], *args: object, timeout: float = 30) -> None:
+    def __init__(self, session: Session, fn: Callable[..., object], *args: object, limits: Limits | None = None) -> None:
         self.outcomes: list[Outcome] = []
         self.printed = threading.Event()
         self._over = threading.Event()
         plan = verbs.run(
-            session.id, session._reach, fn, args, {}, timeout=timeout, on_output=lambda chunk: self.printed.set()
+            session.id, session._reach, fn, args, {}, timeout=30, limits=limits, on_output=lambda _: self.printed.set()
         )
         self.at = 0.0
         self.ticket = session._link.backend.submit(plan.request, self._done)

@@ -29,8 +29,9 @@ that file. A bound that only one file needs stands in that file, with its reason
 
 What a single run may use (memory, CPU time, processes, open files, file size, output) is unbounded until you say
 otherwise: `Limits(memory="256M", cpu_s=10, processes=32, open_files=256, file_size="1G", output="8M")`, for a host, a
-session, or one run; the narrower one wins. A limit that the host enforces ends the run with `ToolLimitExceeded`
-(`ToolOutOfMemory` for memory); one that the kernel refuses (open files, file size) reaches the tool as an `OSError`.
+session, or one run. What a run does not say is its session's, and what a session does not say its host's. A limit that
+procession enforces (memory, CPU time, processes, output) ends the run with `ToolLimitExceeded`, for memory its subclass
+`ToolOutOfMemory`; one that the kernel refuses (open files, file size) reaches the tool as an `OSError`.
 """
 
 REASONS = {

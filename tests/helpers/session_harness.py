@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import msgspec
 
 from helpers.proc import MARK_VARIABLE
@@ -335,8 +335,14 @@ class SessionProcess:
         return self.wait(self.call(op, body, **kwargs))
 
     def begin_run(
-        self, function: Callable[..., object], *args: object, limits: Limits | None = None, lossy: bool = False,
-        timeout_s: float | None = WAIT_S, arena: bool = False, label: str = "",
+        self,
+        function: Callable[..., object],
+        *args: object,
+        limits: Limits | None = None,
+        lossy: bool = False,
+        timeout_s: float | None = WAIT_S,
+        arena: bool = False,
+        label: str = "",
     ) -> Outcome:
         data = by_value(function, *args)
         payload: Inline | Arena = Inline(data)
@@ -418,6 +424,7 @@ def by_value(function: Callable[..., object], *args: object) -> bytes:
     module = sys.modules[function.__module__]
     cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps((function, args, {}))
+        data: bytes = cloudpickle.dumps((function, args, {}))
     finally:
         cloudpickle.unregister_pickle_by_value(module)
+    return data

@@ -328,6 +328,11 @@ def print_and(action: Callable[[], object]) -> None:
     action()
 
 
+def end_from_a_thread() -> None:
+    threading.Thread(target=os._exit, args=(4,)).start()
+    time.sleep(60)  # payload: ended by the thread
+
+
 @pytest.mark.guarantee("R-05")
 @pytest.mark.parametrize(
     ("action", "exit_code", "by_signal"),
@@ -340,7 +345,7 @@ def print_and(action: Callable[[], object]) -> None:
         (lambda: ctypes.string_at(0), None, "SIGSEGV"),
         (os.abort, None, "SIGABRT"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), None, "SIGKILL"),
-        (lambda: threading.Thread(target=os._exit, args=(4,)).start() or time.sleep(60), 4, None),  # payload: ended by it
+        (lambda: end_from_a_thread(), 4, None),
     ],
     ids=["_exit0", "_exit3", "exit", "exit7", "exit-text", "segfault", "abort", "kill", "thread"],
 )

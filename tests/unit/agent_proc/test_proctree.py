@@ -136,7 +136,7 @@ def reuse_a_pid() -> tuple[Stat, int]:
         seen = read_stat(first)
         end(first)
         assert seen is not None
-        wait_until(lambda ticks=seen.start_ticks: _ticks_now() > ticks, "the clock that tells them apart has ticked")
+        wait_for_a_tick_after(seen.start_ticks)
         NS_LAST_PID.write_text(str(first - 1))
         second = fork_one()
         if second == first:
@@ -161,6 +161,9 @@ def test_a_reused_pid_gets_no_signal_meant_for_its_former_owner() -> None:
     assert os.waitpid(second, 0)[1] == signal.SIGKILL
 
 
-def _ticks_now() -> int:
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return int(uptime_s * proctree.clock_ticks_s())
+def wait_for_a_tick_after(ticks: int) -> None:
+    def has_ticked() -> bool:
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+        return int(uptime_s * proctree.clock_ticks_s()) > ticks
+
+    wait_until(has_ticked, "the clock that tells two processes apart has ticked")

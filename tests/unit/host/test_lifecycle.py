@@ -1,7 +1,7 @@
 """R-36, R-13, R-14, R-53: the lifecycle table: any order comes to rest, the last verb wins, everybody is answered once."""
 
 import random
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from procession.host.core.lifecycle_values import (
     FACTS,
     PHASES,
     VERBS,
+    EventKind,
     KillDomain,
     Lifecycle,
     LifecycleEvent,
@@ -25,6 +26,7 @@ from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy
 from procession.ipc.core.errors import InvalidTransition
 
 ORDERED = ("start", "stop", "restart", "kill", "crash")
+TIMELESS: tuple[EventKind, ...] = ("start", "resume", "restart", "stop", "kill")
 DOCS = Path("docs/lifecycle.md")
 
 
@@ -81,7 +83,7 @@ def test_the_story_is_bounded_and_ends_with_the_last_step() -> None:
     story = world.state.story
     assert len(story) == STORY_LENGTH
     assert (story[-1].event, story[-1].before, story[-1].after) == ("ready", "starting", "ready")
-    assert all(a.after == b.before for a, b in zip(story, story[1:], strict=False))
+    assert all(a.after == b.before for a, b in pairwise(story))
 
 
 def test_the_docs_show_this_very_table() -> None:
@@ -131,7 +133,7 @@ def test_where_it_ends_depends_on_the_verbs_and_not_on_the_timing(seed: int, soa
     rng = random.Random(seed)
     for _ in range(20 * soak_factor):
         world = World()
-        verbs = rng.choices(("start", "resume", "restart", "stop", "kill"), k=12)
+        verbs = rng.choices(TIMELESS, k=12)
         for verb in verbs:
             world.verb(verb, grace_s=rng.choice((0.0, 5.0)))
             for _ in range(rng.randrange(4)):

@@ -35,7 +35,7 @@ asked for                   leave         leave         leave
 
 
 def expected_cells() -> dict[tuple[str, str], str]:
-    cells = {}
+    cells: dict[tuple[str, str], str] = {}
     for line in EXPECTED.strip().splitlines():
         words = [line[:28].strip(), line[28:42].strip(), line[42:56].strip(), line[56:].strip()]
         for type_, cell in zip(RESTART_TYPES, words[1:], strict=True):
@@ -120,7 +120,7 @@ def test_the_waits_are_those_of_the_contract_and_double_on_to_the_cap() -> None:
 def test_jitter_only_lengthens_and_by_at_most_a_quarter() -> None:
     history = RestartHistory((99.0,), 1)
     for draw in (0.0, 0.3, 0.999):
-        _, decision = decide(RestartPolicy(), history, Exit(ExitKind.SIGNAL), 100.0, 0.0, lambda draw=draw: draw)
+        _, decision = decide(RestartPolicy(), history, Exit(ExitKind.SIGNAL), 100.0, 0.0, iter([draw]).__next__)
         assert isinstance(decision, Restart)
         assert decision.after_s == pytest.approx(0.1 * (1 + 0.25 * draw))
 

@@ -1,6 +1,7 @@
 """R-09, R-10: well, idle, busy, stopped, stuck, past its time; and never a verdict from a gap in the looking."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def seconds(count: int, *, start: float = 100.0, **fields) -> Iterator[Sample]:
     """Samples a second apart; a field that is a function is given the number of the sample."""
     base = {"tick": 7, "running": 0, "last_started": 3, "state": "S", "cpu_ticks": 50}
     for n in range(count):
-        made = {k: v(n) if callable(v) else v for k, v in (base | fields).items()}
+        made: dict[str, Any] = {k: v(n) if callable(v) else v for k, v in (base | fields).items()}
         yield Sample(now=start + n, **made)
 
 

@@ -1,0 +1,418 @@
+"""The verbs that talk to a host: `up`, its sessions from `new` to `rm`, what reads them, and `down`; and their bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import Terminal, command, environment, host_up, procession
+from helpers.proc import look_at
+from helpers.waiting import wait_until
+
+pytestmark = pytest.mark.process
+
+READING = (
+    ["status"], ["stats"], ["ps"], ["ps", "--all"], ["inspect", "x"], ["why", "x"], ["logs", "x"], ["events"],
+)  # fmt: skip
+ACTING = (["new"], ["restart", "x"], ["kill", "x"], ["stop", "x"], ["rm", "x"], ["down"])
+RUNNING = (["exec", "x", "--", "true"], ["python", "x", "1"])
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One host for the tests that only use it; each makes sessions of its own."""
+    with host_up(tmp_path_factory.mktemp("host")) as data_dir:
+        yield data_dir
+
+
+@pytest.fixture
+def session(host: Path) -> Iterator[str]:
+    made = procession("new", "--data-dir", host)
+    assert made.code == 0, made.err
+    ident = made.out.strip()
+    yield ident
+    procession("rm", ident, "--data-dir", host)
+
+
+def ask(host: Path, verb: str, *args: str, input: bytes | None = None) -> object:
+    """Ask a verb for JSON."""
+    ended = procession(verb, "--json", "--data-dir", host, *args, input=input)
+    assert ended.code == 0, ended.err
+    return ended.json
+
+
+# --- from up to down ----------------------------------------------------------------------------------------
+def test_a_hosts_life_from_up_to_down(tmp_path: Path) -> None:
+    data_dir, project = tmp_path / "data", tmp_path / "project"
+    project.mkdir()
+    at = ["--data-dir", str(data_dir)]
+    up = procession("up", "-d", *at)
+    assert up.code == 0, up.err
+    pid = int(up.out.split("pid ")[1].split(",")[0])
+    assert look_at(pid) is not None
+
+    made = procession("new", str(project), "--name", "alpha", *at)
+    assert made.code == 0, made.err
+    ident = made.out.strip()
+    (listed,) = procession("ps", "--json", *at).json
+    assert (listed["id"], listed["name"], listed["phase"], listed["project"]) == (ident, "alpha", "ready", str(project))
+    assert "alpha" in procession("ps", *at).out
+
+    ran = procession("exec", *at, "alpha", "--", "sh", "-c", "pwd; echo err >&2; exit 7")
+    assert (ran.code, ran.out, ran.err) == (7, f"{project}\n", "err\n")
+
+    assert "stopped" in procession("stop", "alpha", *at).out
+    assert procession("ps", "--json", *at).json == []
+    assert [one["phase"] for one in procession("ps", "--all", "--json", *at).json] == ["stopped"]
+    assert procession("rm", ident, *at).code == 0
+    assert procession("ps", "--all", "--json", *at).json == []
+
+    down = procession("down", *at)
+    assert (down.code, down.err) == (0, "")
+    assert str(pid) in down.out
+    assert look_at(pid) is None
+    procession("down", *at).refused(4, "no host is running", "procession up -d")
+
+
+def test_the_data_directory_may_come_from_the_environment(host: Path) -> None:
+    assert procession("status", "--json", env={"PROCESSION_DATA_DIR": str(host)}).json["running"] is True
+
+
+def test_a_second_host_on_the_same_folder_is_refused(host: Path) -> None:
+    pid = ask(host, "status")["statistics"]["pid"]  # type: ignore[index]
+    procession("up", "--data-dir", host).refused(1, f"pid {pid}")
+    detached = procession("up", "-d", "--data-dir", host)
+    assert detached.code == 1
+    assert f"pid {pid}" in detached.err
+    assert procession("status", "--data-dir", host).code == 0
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = procession("up", "--data-dir", tmp_path / "file")
+    assert ended.code == 1
+    assert ended.err.startswith("procession: ")
+    assert "Traceback" not in ended.err
+    detached = procession("up", "-d", "--data-dir", tmp_path / "file")
+    assert detached.code == 1
+    assert "Traceback" not in detached.err
+
+
+@pytest.mark.guarantee("R-73")
+def test_after_kill_9_of_the_host_the_next_one_comes_up(tmp_path: Path) -> None:
+    with host_up(tmp_path) as data_dir:
+        killed = ask(data_dir, "status")["statistics"]["pid"]  # type: ignore[index]
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: look_at(killed) is None, "the host is gone")
+        procession("ps", "--data-dir", data_dir).refused(4)
+        assert procession("up", "-d", "--data-dir", data_dir).code == 0
+        assert ask(data_dir, "status")["statistics"]["pid"] != killed  # type: ignore[index]
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("words", [*READING, *ACTING], ids=" ".join)
+def test_without_a_host_a_verb_says_so(tmp_path: Path, words: list[str]) -> None:
+    procession(*words, "--data-dir", tmp_path).refused(4, "no host is running", str(tmp_path), "procession up -d")
+
+
+@pytest.mark.parametrize("words", RUNNING, ids=" ".join)
+def test_without_a_host_a_programs_verb_fails_as_dockers_do(tmp_path: Path, words: list[str]) -> None:
+    procession(words[0], "--data-dir", tmp_path, *words[1:]).refused(125, "no host is running")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status", "x"], *(w for w in (*READING, *ACTING) if w[-1] == "x"), ["events", "--session", "x"]],
+    ids=" ".join,
+)
+def test_an_unknown_session_is_told_by_name(host: Path, words: list[str]) -> None:
+    procession(*words, "--data-dir", host).refused(3, "no session 'x'")
+
+
+@pytest.mark.parametrize("words", RUNNING, ids=" ".join)
+def test_an_unknown_session_for_a_programs_verb(host: Path, words: list[str]) -> None:
+    procession(words[0], "--data-dir", host, *words[1:]).refused(125, "no session 'x'")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["new", "/no/such/project"], 2, "/no/such/project"),
+        (["new", "/etc/hostname"], 2, "not a folder"),
+        (["new", "--memory", "12Q"], 2, "12Q"),
+        (["new", "--memory", "1M"], 2, "memory"),
+        (["new", "--cpu", "-1"], 2, "cpu"),
+        (["new", "--name", "-"], 2, "name"),
+        (["new", "--restart", "sometimes"], 2, "sometimes"),
+        (["new", "--sandbox", "of"], 2, "--sandbox"),
+        (["new", "--sandbox", "strict"], 5, "strict"),
+        (["stop", "x", "--grace", "-1"], 2, "--grace"),
+        (["events", "--since", "x"], 2, "--since"),
+        (["ps", "--bogus"], 2, "no such option"),
+        (["kill"], 2, "missing argument"),
+        (["nonsense"], 2, "no such command 'nonsense'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_with_a_command_line_is_said(host: Path, words: list[str], code: int, said: str) -> None:
+    before = ask(host, "ps", "--all")
+    procession(*words, env={"PROCESSION_DATA_DIR": str(host)}).refused(code, said)
+    assert ask(host, "ps", "--all") == before
+
+
+def test_a_project_that_is_open_already_is_refused_with_its_session(host: Path, tmp_path: Path) -> None:
+    first = procession("new", tmp_path, "--data-dir", host).out.strip()
+    procession("new", tmp_path, "--data-dir", host).refused(1, first)
+    shared = procession("new", tmp_path, "--share", "--data-dir", host)
+    assert shared.code == 0
+    assert procession("rm", first, shared.out.strip(), "--data-dir", host).code == 0
+
+
+def test_of_several_sessions_the_good_ones_are_done(host: Path, session: str) -> None:
+    ended = procession("kill", "absent", session, "--data-dir", host)
+    assert ended.code == 3
+    assert "no session 'absent'" in ended.err
+    assert f"{session} killed" in ended.out
+
+
+# --- sessions -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 0", 0), ("exit 3", 3), ("kill -SEGV $$", 139), ("kill -KILL $$", 137)],
+)
+def test_exec_passes_the_exit_code_on(host: Path, session: str, script: str, code: int) -> None:
+    assert procession("exec", "--data-dir", host, session, "--", "sh", "-c", script).code == code
+
+
+def test_execs_own_failures(host: Path, session: str) -> None:
+    at = ["exec", "--data-dir", str(host)]
+    procession(*at, session, "--", "no-such-command").refused(127, "no-such-command")
+    procession(*at, session, "--", "/etc/hostname").refused(126, "/etc/hostname")
+    procession(*at, "--cwd", "nowhere", session, "--", "true").refused(125, "nowhere")
+    procession(*at, "--timeout", "-1", session, "--", "true").refused(125, "timeout")
+    procession(*at, "--timeout", "0.2", session, "--", "sleep", "60").refused(124, "killed sleep", "0 left")
+    procession(*at, session, "--").refused(125, "no command")
+
+
+def test_exec_passes_standard_input_on(host: Path, session: str) -> None:
+    assert procession("exec", "--data-dir", host, session, "tr", "a-z", "A-Z", input=b"words").out == "WORDS"
+
+
+@pytest.mark.guarantee("R-56")
+def test_ctrl_c_ends_an_exec_and_leaves_the_session(host: Path, session: str) -> None:
+    with Terminal("exec", "--data-dir", host, session, "--", "sh", "-c", "echo begun; exec sleep 60") as terminal:
+        terminal.wait_for("begun")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    assert "SIGINT: killed sh" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert procession("exec", "--data-dir", host, session, "true").code == 0
+
+
+def test_python_keeps_its_names_from_call_to_call(host: Path, session: str) -> None:
+    at = ["python", "--data-dir", str(host)]
+    assert procession(*at, session, "x = 20").code == 0
+    assert procession(*at, session, "print('out'); x + 1").out == "out\n21\n"
+    assert procession(*at, session, "-", input=b"x += 2\nx").out == "22\n"
+    assert procession(*at, session, input=b"x").out == "22\n"
+    raised = procession(*at, session, "1 / 0")
+    assert raised.code == 1
+    assert "ZeroDivisionError" in raised.err
+    found = ask(host, "python", session, "x")
+    assert isinstance(found, dict)
+    assert (found["value"], found["error"], found["fresh"]) == ("22", None, False)
+    crashed = procession(*at, session, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert crashed.code == 139
+    assert ask(host, "python", session, "'x' in globals()")["fresh"] is True  # type: ignore[index]
+
+
+def test_python_talks_line_by_line_on_a_terminal(host: Path, session: str) -> None:
+    with Terminal("python", "--data-dir", host, session) as terminal:
+        terminal.wait_for(">>> ")
+        terminal.type("def twice(n):\n")
+        terminal.wait_for("... ")
+        terminal.type("    return n * 2\n\n")
+        terminal.type("twice(21)\n")
+        terminal.wait_for("42")
+        terminal.type("1/0\n")
+        terminal.wait_for("ZeroDivisionError")
+        terminal.type("\x04")
+        assert terminal.wait() == 1  # the last cell's
+
+
+def test_kill_and_restart_and_why(host: Path, session: str) -> None:
+    before = ask(host, "status", session)
+    assert isinstance(before, dict)
+    assert procession("restart", session, "--data-dir", host).code == 0
+    after = ask(host, "status", session)
+    assert isinstance(after, dict)
+    assert after["pid"] != before["pid"]
+    assert after["incarnation"] == before["incarnation"] + 1
+    killed = procession("kill", session, "--data-dir", host)
+    assert "0 left" in killed.out
+    told = procession("why", session, "--data-dir", host)
+    assert told.code == 0
+    assert "story" in told.out
+    assert "SIGKILL" in told.out
+    found = ask(host, "why", session)
+    assert isinstance(found, dict)
+    assert set(found) == {"status", "story", "report", "output_tail"}
+    assert found["story"]
+
+
+def test_a_crash_is_restarted_and_told(host: Path, session: str) -> None:
+    before = ask(host, "status", session)
+    assert isinstance(before, dict)
+    os.kill(before["pid"], signal.SIGKILL)
+    assert procession("exec", "--data-dir", host, session, "true").code == 0
+    after = ask(host, "status", session)
+    assert isinstance(after, dict)
+    assert (after["restarts"], after["phase"]) == (1, "ready")
+    assert "SIGKILL" in procession("why", session, "--data-dir", host).out
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+def test_json_has_the_keys_of_the_records(host: Path, session: str) -> None:
+    assert procession("exec", "--data-dir", host, session, "echo", "printed").code == 0
+    status = ask(host, "status")
+    assert set(status) == {"running", "statistics", "phases"}  # type: ignore[call-overload]
+    assert {"pid", "sessions", "calls", "rss_bytes"} <= set(ask(host, "stats"))  # type: ignore[call-overload]
+    inspected = ask(host, "inspect", session)
+    assert set(inspected) == {"status", "calls", "processes", "last_report"}  # type: ignore[call-overload]
+    assert "exec" in [call["op"] for call in inspected["calls"]]  # type: ignore[index]
+    chunks = ask(host, "logs", session)
+    assert [chunk["text"] for chunk in chunks] == ["printed\n"]  # type: ignore[attr-defined]
+    events = ask(host, "events", "--session", session)
+    assert all(event["session"] == session for event in events)  # type: ignore[attr-defined]
+    numbers = [event["number"] for event in events]  # type: ignore[attr-defined]
+    assert numbers == sorted(numbers)
+    later = ask(host, "events", "--session", session, "--since", str(numbers[0]))
+    assert [event["number"] for event in later] == numbers[1:]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", [["status"], ["stats"], ["ps"], ["inspect"], ["why"], ["logs"], ["events"]], ids=str)
+def test_what_is_for_people_has_no_escapes_off_a_terminal(host: Path, session: str, words: list[str]) -> None:
+    assert procession("exec", "--data-dir", host, session, "echo", "printed").code == 0
+    ended = procession(*words, *([session] if words[0] in ("inspect", "why", "logs") else []), "--data-dir", host)
+    assert ended.code == 0, ended.err
+    assert ended.out
+    assert "\x1b" not in ended.out
+
+
+def test_what_a_session_prints_cannot_drive_the_terminal(host: Path, session: str) -> None:
+    assert procession("exec", "--data-dir", host, session, "printf", r"\033]0;title\007\033[2Jhere\n").code == 0
+    with Terminal("logs", session, "--data-dir", host) as terminal:
+        assert terminal.wait() == 0
+    assert "\\x1b[2Jhere" in terminal.shown
+    assert "\x1b[2J" not in terminal.shown
+    assert "\x1b[2Jhere\n" in procession("logs", session, "--data-dir", host).out  # into a pipe: its very bytes
+
+
+def test_logs_and_events_follow_until_ctrl_c(host: Path, session: str) -> None:
+    for verb, args in (("logs", [session]), ("events", ["--session", session])):
+        with subprocess.Popen(command(verb, "-f", "--json", "--data-dir", host, *args), env=environment(),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            if verb == "events":
+                assert json.loads(process.stdout.readline())["session"] == session
+            else:
+                assert procession("exec", "--data-dir", host, session, "echo", "one line").code == 0
+                assert json.loads(process.stdout.readline())["text"] == "one line\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0
+            assert process.stderr.read() == b""
+
+
+def test_ps_watches_as_json_lines_until_ctrl_c(host: Path, session: str) -> None:
+    with subprocess.Popen(command("ps", "--watch", "--json", "--data-dir", host), env=environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:  # fmt: skip
+        assert process.stdout is not None
+        for _ in range(2):
+            assert session in [one["id"] for one in json.loads(process.stdout.readline())]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def test_ps_watches_in_place_on_a_terminal(host: Path, session: str) -> None:
+    with Terminal("ps", "--watch", "--data-dir", host, env={"COLUMNS": "160"}) as terminal:
+        terminal.wait_for(session[:8])
+        terminal.type("\x03")
+        assert terminal.wait() == 0
+    assert "Traceback" not in terminal.shown
+
+
+def test_a_follower_is_told_when_the_host_goes(tmp_path: Path) -> None:
+    with (
+        host_up(tmp_path) as data_dir,
+        subprocess.Popen(command("events", "-f", "--json", "--data-dir", data_dir), env=environment(),
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert procession("down", "--data-dir", data_dir).code == 0
+        assert process.wait(timeout=20) in (0, 4)
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
+# --- doctor, help, completion -------------------------------------------------------------------------------
+def test_doctor_tries_the_layers_and_a_real_session(tmp_path: Path) -> None:
+    found = procession("doctor", "--json", "--data-dir", tmp_path)
+    assert found.code == 0, found.out
+    layers = {layer["name"]: layer for layer in found.json["layers"]}
+    assert set(layers) == {
+        "python", "pidfd", "memfd sealing", "subreaper", "no new privileges", "landlock", "/proc", "open files",
+        "processes", "data directory", "temporary folder", "clock", "confinement",
+    }  # fmt: skip
+    assert layers["confinement"]["state"] == "unavailable"
+    assert all(layer["detail"] for layer in layers.values())
+    probe = found.json["probe"]
+    assert probe["ok"]
+    assert probe["pid"] > 0
+    assert (probe["found"], probe["left"]) == (1, 0)
+    assert 0 < probe["session_start_ms"] < 20_000
+    table = procession("doctor", "--data-dir", tmp_path / "x")
+    assert table.code == 0
+    assert "probe session" in table.out
+
+
+def test_doctor_says_what_is_wrong_with_a_data_directory(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    layers = {layer["name"]: layer for layer in procession("doctor", "--json", "--data-dir", deep).json["layers"]}
+    assert layers["data directory"]["state"] == "unavailable"
+    assert "too long" in layers["data directory"]["detail"]
+
+
+HELP_S_MAX = 0.4
+
+
+def test_help_is_quick_and_names_every_verb() -> None:
+    ended = min((procession("--help") for _ in range(5)), key=lambda one: one.elapsed_s)
+    assert ended.code == 0
+    assert {"run", "up", "doctor", "demo"} <= set(ended.out.split())
+    assert ended.elapsed_s < HELP_S_MAX
+
+
+def test_version() -> None:
+    assert procession("--version").out.startswith("procession 0.")
+
+
+def test_run_loads_neither_typer_nor_rich_nor_pydantic(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("")
+    line = "import sys; from procession.api.cli.main import run; code = run(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", line, "run", str(tmp_path / "script.py")], env=environment(), check=True,
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20)  # fmt: skip
+    assert {"typer", "rich", "pydantic", "asyncio", "psutil"} & set(done.stdout.split()) == set()
+
+
+def test_the_shell_completes_verbs_and_options() -> None:
+    env = {"_PROCESSION_COMPLETE": "complete_bash", "COMP_WORDS": "procession st", "COMP_CWORD": "1"}
+    assert set(procession(env=env).out.split()) == {"status", "stats", "stop"}
+    env = {"_PROCESSION_COMPLETE": "complete_bash", "COMP_WORDS": "procession ps --w", "COMP_CWORD": "2"}
+    assert procession(env=env).out.split() == ["--watch"]
