@@ -25,6 +25,7 @@ from procession.ipc.core.bounds import ESCALATE_EXIT, READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.messages import (
+    Arena,
     ArenaFree,
     Boot,
     Call,
@@ -113,7 +114,12 @@ class Session:
                 continue
             if type(message) is Call:
                 seq = message.seq
-                if message.op == "echo" and not self._context.stopping and not operations.has_early_cancels:
+                if (
+                    message.op == "echo"
+                    and type(message.payload) is not Arena
+                    and not self._context.stopping
+                    and not operations.has_early_cancels
+                ):
                     page.started = seq
                     page.write(seq)
                     operations.seen = seq

@@ -19,7 +19,7 @@ from procession.agent_proc.processes import Processes
 from procession.agent_proc.runs import ExecJob, RunJob, RunQueue, not_sent
 from procession.ipc.core.bounds import QUEUED_RUNS_MAX
 from procession.ipc.core.errors import ErrorData, InvalidRequest, MailboxFull, ProcessionError, cut, to_data
-from procession.ipc.core.messages import Call, Cancel, Reply, encode
+from procession.ipc.core.messages import Arena, Call, Cancel, Reply, encode
 from procession.ipc.core.operations import (
     OPERATIONS,
     CodeBody,
@@ -139,7 +139,11 @@ class Operations:
         self._context.send(Reply(self._context.incarnation, call.seq, _NOTHING), control=True)
 
     def _echo(self, call: Call, _body: Nothing) -> None:
-        self._context.send(Reply(self._context.incarnation, call.seq, call.body, call.payload))
+        context = self._context
+        payload = call.payload
+        if isinstance(payload, Arena):  # it came by the other direction's arena
+            payload = context.pack_payload(context.read_payload(payload))
+        context.send(Reply(context.incarnation, call.seq, call.body, payload))
 
     def _modules(self, call: Call, _body: Nothing) -> None:
         self._context.answer(call.seq, ModuleList(modules=tuple(sorted(sys.modules))))

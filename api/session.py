@@ -240,7 +240,7 @@ class Session:
         return list(found)
 
     def cancel(self, call_id: str) -> str:
-        """Cancel a call by its id; returns not_sent, cancelled_in_session, too_late or unknown_call."""
+        """Cancel a call by its id; returns not_sent, cancelling (its own outcome follows), too_late or unknown_call."""
         return self._do(plans.cancel(self.id, check_text("call_id", call_id)))
 
     @overload

@@ -6,12 +6,17 @@ does to its mapping can fault the host. A region the session names is checked be
 
 from __future__ import annotations
 
+import mmap
 import os
+from typing import Final
 
 from procession.ipc.core.arena import ArenaAllocator
-from procession.ipc.core.bounds import INLINE_BYTES_MAX, PAYLOAD_BYTES_MAX
+from procession.ipc.core.bounds import INLINE_BYTES_MAX, PAYLOAD_BYTES_MAX, MiB
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.messages import Arena, Inline
+
+#: Regions of at least this many bytes give their memory back when they are freed; smaller ones are soon written over.
+_PUNCH_BYTES_MIN: Final = 1 * MiB
 
 
 class PayloadArena:
@@ -22,13 +27,17 @@ class PayloadArena:
         self._fd_out = fd_out
         self._size_bytes = size_bytes
         self._regions = ArenaAllocator(size_bytes)
+        self._lengths: dict[int, int] = {}
 
     def place(self, data: bytes) -> Inline | Arena | None:
         """Find a place for a payload: in the message, in the arena (then write it with `fill`), or nowhere just now."""
         if len(data) <= INLINE_BYTES_MAX:
             return Inline(data)
         offset = self._regions.alloc(len(data))
-        return None if offset is None else Arena(offset, len(data))
+        if offset is None:
+            return None
+        self._lengths[offset] = len(data)
+        return Arena(offset, len(data))
 
     def fill(self, place: Arena, data: bytes) -> None:
         """Write a payload where it was placed."""
@@ -38,8 +47,14 @@ class PayloadArena:
             at += os.pwrite(self._fd_in, view[at:], place.offset + at)
 
     def free(self, offset: int) -> None:
-        """The session has read this region, or never will."""
+        """The session has read this region, or never will; a large one gives its memory back at once."""
         self._regions.free(offset)
+        length = self._lengths.pop(offset)
+        if length >= _PUNCH_BYTES_MIN:
+            # The only mapping the host ever makes of it, for the one call that Python has for punching a hole: sealed
+            # against shrinking it cannot fault, and nothing is read through it.
+            with mmap.mmap(self._fd_in, length, offset=offset) as region:
+                region.madvise(mmap.MADV_REMOVE)
 
     def check(self, place: Arena) -> None:
         """Refuse a region that is not one of the session-to-host arena."""

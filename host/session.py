@@ -86,7 +86,7 @@ class SessionActor:
         )
         self._state = Lifecycle(policy=RestartPolicy(type=spec.restart))
         self._incarnation: Incarnation | None = None
-        self._asked: Callable[[], None] | None = None  # withdraws a start that waits at the gate
+        self._asked: Callable[[], None] | None = None  # withdraws a start that waits at the gate; None: it waits for nobody
         self._release: Callable[[], None] = _nothing
         self._ready_at = 0.0
         self._receipt = KillReceipt()

@@ -38,11 +38,13 @@ class Starts:
         self._closed = False
 
     # --- the gate -------------------------------------------------------------------------------------------
-    def ask(self, session: str, restart: bool, begin: Begin) -> Callable[[], None]:
-        """Have `begin(release)` called when a start is allowed; returns what withdraws the wish."""
+    def ask(self, session: str, restart: bool, begin: Begin) -> Callable[[], None] | None:
+        """Have `begin(release)` called when a start is allowed; returns what withdraws the wish, None when it has begun."""
         self._waiting[session] = begin
         self._gate.offer(session, self._reactor.now(), restart=restart)
         self._pump()
+        if session not in self._waiting:
+            return None
 
         def withdraw() -> None:
             if self._waiting.pop(session, None) is not None:

@@ -26,7 +26,6 @@ from procession import (
     SessionNotFound,
     SessionNotRunning,
     ToolCrashed,
-    ToolFailed,
     ToolRaised,
     ToolResultInvalid,
     ToolTimedOut,
@@ -138,9 +137,9 @@ def test_exec(on_face: Play, tmp_path: Path) -> None:
         assert (await s.exec("kill -9 $$")).exit_code == -signal.SIGKILL
         with pytest.raises(ToolCrashed, match=r"'echo why >&2; false' ended with exit code 1:\nwhy"):
             await s.exec("echo why >&2; false", check=True)
-        with pytest.raises(ToolFailed) as missing:
+        with pytest.raises(InvalidRequest) as missing:
             await s.exec(["no-such-command-at-all"])
-        assert missing.value.code == "command_not_found"
+        assert (missing.value.code, missing.value.ran) == ("command_not_found", "no")
         with pytest.raises(ToolTimedOut):
             await s.exec("sleep 60", timeout=0.2)
 
@@ -260,7 +259,7 @@ def test_a_running_call_is_cancelled_by_its_id(on_face: Play, tmp_path: Path) ->
         going = s.submit(block, str(tmp_path / "begun"))
         await until_exists(tmp_path / "begun")
         (running,) = [call for call in await s.calls() if call.op == "run"]
-        assert await s.cancel(running.id) == "cancelled_in_session"
+        assert await s.cancel(running.id) == "cancelling"
         with pytest.raises(Exception, match="cancelled") as caught:
             await going
         assert getattr(caught.value, "ran", None) == "maybe"
