@@ -70,8 +70,9 @@ class Guest:
         stdin: int = -1,
         keep: tuple[int, ...] = (),
         told: Callable[[AnyMessage], None] | None = None,
+        runs_user_code: bool = True,
     ) -> None:
-        """Fork it. stdin: the child's, taken over and closed here. Raises OSError or ProcessionError; then nothing is left."""
+        """Fork it. stdin: the child's, taken over and closed here. runs_user_code: False when it only execs. Raises OSError or ProcessionError; then nothing is left."""
         self._context.check_single_threaded()
         ours: list[int] = []
         theirs: list[int] = [stdin] if stdin >= 0 else []
@@ -89,6 +90,7 @@ class Guest:
                 limits=self.limits,
                 term_grace_s=WORKER_TERM_GRACE_S,
                 label=self.label,
+                runs_user_code=runs_user_code,
             )
         except BaseException:
             for fd in ours:

@@ -63,7 +63,11 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a keeper is given. probe_pidfd: the process that has to be out of its scope's reach (its parent's side)."""
+    """What a keeper is given.
+
+    probe_pidfd: the process that has to be out of its scope's reach (its parent's side). runs_user_code: the main process
+    goes on in this interpreter with code that is not ours, so Python's and everybody's fork hooks are run for it.
+    """
 
     ctl_r: int
     status_w: int
@@ -75,6 +79,7 @@ class Charge:
     term_grace_s: float
     label: str
     method: Literal["auto", "sweep"] = "auto"
+    runs_user_code: bool = True
 
 
 def fork_guarded(
@@ -87,6 +92,7 @@ def fork_guarded(
     term_grace_s: float,
     label: str,
     method: Literal["auto", "sweep"] = "auto",
+    runs_user_code: bool = True,
 ) -> Guarded:
     """Fork a keeper which forks a child to run `child_main`; return at once, before the child is born.
 
@@ -106,7 +112,8 @@ def fork_guarded(
             opened.append(parent_pidfd)
         ctl_r, ctl_w, status_r, status_w = opened[:4]
         charge = Charge(
-            ctl_r, status_w, host_pidfd, parent_pidfd, parent_pidfd, keep_fds, limits, term_grace_s, label, method
+            ctl_r, status_w, host_pidfd, parent_pidfd, parent_pidfd, keep_fds, limits, term_grace_s, label, method,
+            runs_user_code,
         )
         keeper_pid = fork_keeper(child_main, charge)
         keeper_pidfd = os.pidfd_open(keeper_pid)
@@ -125,7 +132,7 @@ def fork_keeper(child_main: ChildMain, charge: Charge, prepare: Callable[[], Non
     """Fork a keeper with this charge and return its pid; `prepare` runs in it first. Raises OSError."""
     mask = sysapi.block_all_signals()  # no handler of ours may run in the copy
     try:
-        pid = os.fork()
+        pid = sysapi.fork_plain()
         if pid == 0:
             guard(child_main, charge, prepare)
     finally:
@@ -193,7 +200,7 @@ class _Keeper:
         gc.disable()  # a collection would copy every page it touches
         self.resident_bytes, anonymous_bytes = own_memory_bytes()
         try:
-            pid = os.fork()
+            pid = os.fork() if charge.runs_user_code else sysapi.fork_plain()
         except OSError as problem:
             self._send(Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
             return EXIT_DONE

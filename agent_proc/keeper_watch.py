@@ -2,7 +2,7 @@
 
 It is *not* the kernel's limits (rlimits.py) and ends nothing itself. Memory is RssAnon + RssShmem of the tree less what
 the main process started with. Pages that forked processes share are counted once for each of them, so before a tree is
-called over, the kernel's proportional count, which divides them, has to agree.
+called over, or is at a new peak, the kernel's proportional count, which divides them, has to agree.
 
 Rule: it only runs when a limit asks for it, and takes at most a tenth of one processor.
 """
@@ -56,7 +56,8 @@ class LimitsWatch:
         limits = self._limits
         usage = usage_of(stats)
         used = max(0, usage.rss_bytes - self._baseline)
-        if limits.memory_bytes is not None and used > limits.memory_bytes:
+        is_over = limits.memory_bytes is not None and used > limits.memory_bytes
+        if is_over or (used > self.peak_bytes and usage.processes > 1):
             used = self._confirmed(stats, used)
         self.peak_bytes = max(self.peak_bytes, used)
         if limits.memory_bytes is not None and used > limits.memory_bytes:

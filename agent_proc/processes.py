@@ -113,7 +113,7 @@ class Process:
         self.guest.on_born = self._born
         stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
         try:
-            self.guest.start(partial(run_command, order), stdin=stdin_r)
+            self.guest.start(partial(run_command, order), stdin=stdin_r, runs_user_code=False)
         except BaseException:
             os.close(stdin_w)
             raise

@@ -227,7 +227,8 @@ class ExecJob(Job):
 
     def fork(self) -> None:
         order = self._order
-        self.guest.start(partial(run_command, order), keep=(order.arena_in_fd,) if order.arena_in_fd >= 0 else ())
+        keep = (order.arena_in_fd,) if order.arena_in_fd >= 0 else ()
+        self.guest.start(partial(run_command, order), keep=keep, runs_user_code=False)
 
     def conclude(self, *, streamed: bool) -> None:
         facts = self.guest.facts(self.timeout_s)

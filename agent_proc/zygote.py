@@ -250,6 +250,7 @@ class _Zygote:
             limits=None,
             term_grace_s=WORKER_TERM_GRACE_S,
             label="session",
+            runs_user_code=False,
         )
         self._kill_point("before_fork")
         try:

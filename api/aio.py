@@ -143,6 +143,11 @@ class AsyncHost:
         return Path(getattr(self._link.backend, "data_dir", os.curdir))
 
     @property
+    def pid(self) -> int:
+        """The process that the host is in; a client's is another one's."""
+        return int(getattr(self._link.backend, "pid", 0))
+
+    @property
     def closed(self) -> bool:
         """Whether this handle was closed."""
         link = self._opened

@@ -7,7 +7,6 @@ one form the wire has; what does not is an InvalidRequest with a code, and nothi
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -20,8 +19,8 @@ from procession.ipc.core.operations import Operation
 Restart = Literal["permanent", "transient", "temporary"]
 
 _RESTARTS: Final = ("permanent", "transient", "temporary")
-#: A name is shown in tables, typed in shells and made part of file names.
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: A name is a label for people, shown in tables; the host holds every client to the same length.
+_NAME_CHARS_MAX: Final = 50
 _NO_LIMITS: Final = Limits()
 #: Sessions and runs at once are processes: beyond this a number is a typing error, not a wish.
 _COUNT_MAX: Final = 100_000
@@ -69,12 +68,10 @@ def check_name(name: object) -> str:
     """Return a session's name, "" to have one chosen."""
     if name is None:
         return ""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"name: {_shown(name)} is not a session's name",
-            code="invalid_name",
-            hint="1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
-        )
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InvalidRequest(f"name: {_shown(name)} is not a name that can be shown", code="invalid_name")
+    if len(name) > _NAME_CHARS_MAX:
+        raise InvalidRequest(f"name: at most {_NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long")
     return name
 
 

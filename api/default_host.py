@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Ground:
 
 _lock = threading.Lock()
 _grounds: dict[Key, Ground] = {}
+_end_registered_in = 0
 
 
 def ground_for(key: Key) -> Ground:
@@ -94,6 +96,7 @@ def _make(key: Key) -> Ground:
         import_paths=key.import_paths,
         parallel_runs=key.parallel_runs,
     )
+    _register_end()
     try:
         return Ground(host, host.start_session(name="isolated", restart="permanent"))
     except BaseException:
@@ -130,6 +133,18 @@ def shutdown_default_host() -> None:
     for ground in grounds:
         ground.is_lost = True
         ground.host.close()
+
+
+def _register_end() -> None:
+    """In a child of multiprocessing, have `shutdown_default_host` called at its end: such a child runs no atexit.
+
+    Asked of what the program has loaded, never imported: this package has no use for multiprocessing itself.
+    """
+    global _end_registered_in
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _end_registered_in != os.getpid():
+        _end_registered_in = os.getpid()
+        util.Finalize(None, shutdown_default_host, exitpriority=100)
 
 
 def _forget_after_fork() -> None:

@@ -60,7 +60,7 @@ def prepare_returns(returns: object) -> None:
         return
     try:
         if isinstance(returns, str):
-            raise TypeError("a type is needed, not its name")  # noqa: TRY004, TRY301 - caught just below
+            raise TypeError("a type is needed, not its name")
         _validator(returns)
     except Exception as error:
         raise InvalidRequest(

@@ -70,8 +70,8 @@ class Incarnation:
         zygotes.fork(preload, self._make_fds, self._forked)
 
     # --- fork -----------------------------------------------------------------------------------------------
-    def _make_fds(self) -> list[int]:
-        """Make the descriptors, anew for every attempt."""
+    def _make_fds(self) -> tuple[list[int], list[int]]:
+        """Make the descriptors, anew for every attempt; return what to send, and what of it to close then."""
         if self._fds_open:
             self._drop_fds()
         self._early_ready = None
@@ -81,8 +81,8 @@ class Incarnation:
         self._reactor.add_reader(self.fds.crash_r, self._crash_readable)
         if self._boot is not None:
             self._open_channel()
-        theirs, self.fds.theirs = self.fds.theirs, []
-        return theirs
+        sent, self.fds.theirs = self.fds.theirs, []
+        return [*sent, self.fds.page, self.fds.arena_in, self.fds.arena_out], sent
 
     def _forked(self, result: ForkedKeeper | ProcessionError, zygote_pid: int) -> None:
         self.zygote_pid = zygote_pid

@@ -339,12 +339,12 @@ class SessionActor:
         exit = self._exit_of(record)
         self.last_report = self._report(process, record, exit)
         self._receipt = self.last_report.receipt
-        starting = self._state.phase == "starting"
-        if starting and self._start_error is None or starting and self._start_error.code != "version_skew":  # type: ignore[union-attr]
+        if self._state.ready_at is None and (self._start_error is None or self._start_error.code != "version_skew"):
+            doomed = self._state.doomed  # a start that was too slow was ended by us
             tail = self.output.crash_text()
             self._start_error = StartFailed(
-                f"the session process ended before it was ready: {exit}" + (f"\n{tail}" if tail else ""), phase="boot",
-                session=self.id, report=self.last_report)
+                f"the session process ended before it was ready: {doomed.detail if doomed else exit}" + (f"\n{tail}" if tail else ""),
+                phase="ready" if doomed else "boot", session=self.id, report=self.last_report)
         self._emit("session.ended", how=str(exit), found=self._receipt.found, left=self._receipt.left)
         self._step(LifecycleEvent("ended", exit=exit, inc=number))
         if self._incarnation is process:
@@ -431,7 +431,8 @@ class SessionActor:
         if kind == "start_failed" and self._start_error is not None:
             return self._start_error
         text = {
-            "failed": f"the session has failed: {reason}", "stopped": "the session was stopped", "killed": "the session was killed",
+            "failed": f"the session has failed: {reason}",
+            "stopped": f"the session has finished: {reason}" if reason else "the session was stopped", "killed": "the session was killed",
             "closed": "the host is closing", "removed": "the session was removed", "finished": f"the session has finished: {reason}",
             "start_failed": f"the session could not be started: {reason}",
         }.get(kind, f"the session is not running ({kind}) {reason}")

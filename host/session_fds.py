@@ -28,7 +28,10 @@ def _memfd(name: str, size_bytes: int) -> int:
 
 @dataclass
 class SessionFds:
-    """mail_w, mail_r: commands out, replies in. ctl_w, status_r: the keeper's. crash_r: the process's own output, raw."""
+    """mail_w, mail_r: commands out, replies in. ctl_w, status_r: the keeper's. crash_r: the process's own output, raw.
+
+    theirs: the session's ends of the pipes, closed here once they are sent; page and arenas are both sides'.
+    """
 
     mail_w: int
     mail_r: int
@@ -63,11 +66,7 @@ class SessionFds:
             opened.append(arena_in)
             arena_out = _memfd("procession-out", ARENA_BYTES)
             opened.append(arena_out)
-            theirs = [mail_in, mail_out, ctl_in, status_out, crash_out, os.dup(page)]
-            opened.append(theirs[-1])
-            theirs += [os.dup(arena_in)]
-            opened.append(theirs[-1])
-            theirs += [os.dup(arena_out)]
+            theirs = [mail_in, mail_out, ctl_in, status_out, crash_out]
             for fd in (ctl_w, status_r, crash_r):
                 os.set_blocking(fd, False)
             pipe_bytes = int(fcntl.fcntl(mail_w, fcntl.F_GETPIPE_SZ)) or PIPE_BYTES
@@ -76,9 +75,3 @@ class SessionFds:
                 os.close(fd)
             raise
         return cls(mail_w, mail_r, ctl_w, status_r, crash_r, page, arena_in, arena_out, pipe_bytes, theirs)
-
-    def close_all(self) -> None:
-        """Close every end, ours and theirs (a start that never happened)."""
-        for fd in (self.mail_w, self.mail_r, self.ctl_w, self.status_r, self.crash_r, self.page, self.arena_in,
-                   self.arena_out, *self.theirs):
-            os.close(fd)

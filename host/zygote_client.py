@@ -65,6 +65,20 @@ class ZygoteEvents:
     keeper_gone: Callable[[KeeperGone], None] = field(default=lambda gone: None)
 
 
+@dataclass(slots=True)
+class _Request:
+    """A fork that is not answered; its clock runs once it has been sent."""
+
+    done: ForkDone
+    fds: list[int]
+    closed_then: list[int]
+    timer: Timer = field(default_factory=lambda: Timer(0.0, None))
+
+    def settle(self) -> None:
+        self.timer.cancel()
+        _close_all(self.closed_then)
+
+
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _ENV_KEPT if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
@@ -87,7 +101,7 @@ class ZygoteClient:
         self._reactor = reactor
         self._events = events
         self._tail = b""
-        self._requests: dict[int, tuple[ForkDone, Timer, list[int]]] = {}
+        self._requests: dict[int, _Request] = {}
         self._unsent: list[int] = []
         self._next_req = 1
         self._start(host_pidfd)
@@ -125,27 +139,27 @@ class ZygoteClient:
         self._deadline = self._reactor.call_at(self._reactor.now() + READY_TIMEOUT_S, self._not_ready)
 
     # --- forking --------------------------------------------------------------------------------------------
-    def fork(self, fds: Sequence[int], done: ForkDone) -> None:
-        """Ask for a keeper and a session with these descriptors (kept open until answered; closed then)."""
+    def fork(self, fds: Sequence[int], closed_then: Sequence[int], done: ForkDone) -> None:
+        """Ask for a keeper and a session with these descriptors; `closed_then` are closed once they have been sent."""
         if self.over:
-            _close_all(fds)
+            _close_all(closed_then)
             done(StartFailed("the zygote has ended", phase="fork", code="zygote_lost"))
             return
         req = self._next_req
         self._next_req += 1
-        timer = self._reactor.call_at(self._reactor.now() + FORK_ACK_TIMEOUT_S, self._hangs)
-        self._requests[req] = (done, timer, list(fds))
+        self._requests[req] = _Request(done, list(fds), list(closed_then))
         if not self.ready or self._unsent:
-            timer.cancel()
             self._unsent.append(req)
         else:
             self._send(req)
 
     def _send(self, req: int) -> None:
-        fds = self._requests[req][2]
+        request = self._requests[req]
+        request.timer = self._reactor.call_at(self._reactor.now() + FORK_ACK_TIMEOUT_S, self._hangs)
         try:
-            socket.send_fds(self._sock, [encode(Fork(req))], fds)
+            socket.send_fds(self._sock, [encode(Fork(req))], request.fds)
         except BlockingIOError:
+            request.timer.cancel()
             self._unsent.append(req)
             self._reactor.want_write(self._sock.fileno(), self._send_more)
         except OSError:
@@ -157,10 +171,6 @@ class ZygoteClient:
         for req in waiting:
             if req not in self._requests:
                 continue
-            done, timer, fds = self._requests[req]
-            timer.cancel()
-            timer = self._reactor.call_at(self._reactor.now() + FORK_ACK_TIMEOUT_S, self._hangs)
-            self._requests[req] = (done, timer, fds)
             if self._unsent:
                 self._unsent.append(req)
             else:
@@ -221,10 +231,8 @@ class ZygoteClient:
         found = self._requests.pop(req, None)
         if found is None:
             return None
-        done, timer, fds = found
-        timer.cancel()
-        _close_all(fds)
-        return done
+        found.settle()
+        return found.done
 
     def _output_readable(self) -> None:
         try:
@@ -269,10 +277,9 @@ class ZygoteClient:
         self._sock.close()
         os.close(self._output)
         requests, self._requests = self._requests, {}
-        for done, timer, fds in requests.values():
-            timer.cancel()
-            _close_all(fds)
-            done(error)
+        for request in requests.values():
+            request.settle()
+            request.done(error)
         self._events.lost(self, error)
 
     def _kill(self) -> None:
@@ -299,10 +306,9 @@ class ZygoteClient:
             self._reactor.remove(fd)
         self._sock.close()
         os.close(self._output)
-        for done, timer, fds in self._requests.values():
-            timer.cancel()
-            _close_all(fds)
-            done(StartFailed("the host is closing", phase="fork", code="closing"))
+        for request in self._requests.values():
+            request.settle()
+            request.done(StartFailed("the host is closing", phase="fork", code="closing"))
         self._requests = {}
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)

@@ -21,6 +21,7 @@ ZYGOTES_MAX: Final = 16
 _TRIES: Final = 2
 
 ForkDone = Callable[["ForkedKeeper | ProcessionError", int], None]
+MakeFds = Callable[[], tuple[list[int], list[int]]]
 
 
 class ZygotePool:
@@ -47,14 +48,14 @@ class ZygotePool:
         """Start the zygote of a preload set ahead of its first use."""
         self._client(tuple(preload))
 
-    def fork(self, preload: Sequence[str], make_fds: Callable[[], list[int]], done: ForkDone) -> None:
-        """Fork a keeper and a session. `make_fds` gives the session's descriptors anew for each attempt.
+    def fork(self, preload: Sequence[str], make_fds: MakeFds, done: ForkDone) -> None:
+        """Fork a keeper and a session. `make_fds` gives the descriptors to send and those to close then, for each attempt.
 
         `done` gets the keeper, or the error, and the pid of the zygote it came from.
         """
         self._attempt(tuple(preload), make_fds, done, _TRIES)
 
-    def _attempt(self, preload: tuple[str, ...], make_fds: Callable[[], list[int]], done: ForkDone, tries: int) -> None:
+    def _attempt(self, preload: tuple[str, ...], make_fds: MakeFds, done: ForkDone, tries: int) -> None:
         client: ZygoteClient | None = None
 
         def answered(result: ForkedKeeper | ProcessionError) -> None:
@@ -66,14 +67,14 @@ class ZygotePool:
 
         try:
             client = self._client(preload)
-            fds = make_fds()
+            fds, closed_then = make_fds()
         except ProcessionError as error:
             done(error, 0)
             return
         except OSError as problem:
             done(StartFailed(f"no descriptors for a session: {problem}", phase="resources", code="no_descriptors"), 0)
             return
-        client.fork(fds, answered)
+        client.fork(fds, closed_then, answered)
 
     def _client(self, preload: tuple[str, ...]) -> ZygoteClient:
         if self._closed:

@@ -6,7 +6,6 @@ checked here, before anything is sent, and what is wrong with it is said with th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TypeVar
 
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item
-from procession.ipc.core.errors import HostLost, InvalidRequest
+from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS
 
@@ -47,28 +46,18 @@ def data_dir_of(given: Path | None) -> Path:
 
 
 @contextmanager
-def connected(data_dir: Path | None) -> Iterator[Asker]:
-    """Connect to the running host of a folder; raises HostLost (`no_host`) when there is none."""
-    folder = data_dir_of(data_dir)
-    if not os.path.lexists(folder / "control" / "host.sock"):
-        raise no_host(folder)
+def connected(data_dir: Path | None, *, ends_with_us: bool = False) -> Iterator[Asker]:
+    """Connect to the running host of a folder; raises HostLost (`no_host`) when there is none.
+
+    ends_with_us: what was asked over this connection is ended with it, even when this process is killed.
+    """
     from procession.api.remote import RemoteBackend
 
-    try:
-        backend = RemoteBackend(folder)
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise no_host(folder) from None
+    backend = RemoteBackend(data_dir_of(data_dir), program="procession", cancel_on_disconnect=ends_with_us)
     try:
         yield Asker(backend)
     finally:
         backend.close()
-
-
-def no_host(folder: Path) -> HostLost:
-    """Say that nobody is there, and how to change that."""
-    return HostLost(
-        f"no host is running in {folder}", code="no_host", ran="no", hint="start one with `procession up -d`"
-    )
 
 
 def limits_of(memory: str | None = None, cpu: str | None = None) -> Limits:

@@ -68,7 +68,7 @@ def status(
             ("pid", str(figures.pid)),
             ("up", seconds(figures.uptime_s)),
             ("sessions", ", ".join(f"{number} {phase}" for phase, number in sorted(phases.items())) or "none"),
-            ("calls", f"{figures.calls} done, {figures.failed} failed"),
+            ("calls", f"{figures.calls}, {figures.failed} failed"),
             ("memory", size(figures.rss_bytes)),
         ]
     )
@@ -82,8 +82,12 @@ def stats(as_json: AsJson = False, data_dir: DataDir = None) -> int:
     if as_json:
         print_json(figures)
     else:
-        print_pairs((name.replace("_", " "), str(getattr(figures, name))) for name in figures.__struct_fields__)
+        print_pairs((name.replace("_", " "), _figure(getattr(figures, name))) for name in figures.__struct_fields__)
     return exit_codes.OK
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def events(

@@ -214,12 +214,12 @@ def size(value: int) -> str:
 
 
 def receipt_words(receipt: KillReceipt) -> str:
-    """Say what an end did: `3 processes found, 0 left (scoped, 12 ms)`."""
+    """Say what an end did: `3 processes found, 0 left (scoped)`."""
     words = f"{count(receipt.found, 'process', 'processes')} found, {receipt.left} left"
     how = [receipt.method] if receipt.method not in ("", "none") else []
     how += ["escalated"] if receipt.escalated else []
     how += ["keeper lost"] if receipt.keeper_lost else []
-    return f"{words} ({', '.join([*how, seconds(receipt.elapsed_s)])})"
+    return f"{words} ({', '.join(how)})" if how else words
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -35,9 +35,6 @@ _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 _SIGNAL_SCOPE_ABI: Final = 6
 #: A session takes about a dozen descriptors of its host; below this the default of 100 sessions does not fit.
 _OPEN_FILES_WANTED: Final = 2048
-#: Linux gives a socket's path 108 bytes; the folder of a host may take what this leaves.
-_SOCKET_PATH_BYTES: Final = 107
-_SOCKET_NAME: Final = "/control/host.sock"
 _PROBE_TIMEOUT_S: Final = 10.0
 
 
@@ -165,11 +162,10 @@ def _data_dir(folder: Path) -> Layer:
     here = next(place for place in (folder, *folder.parents) if place.exists())
     space = os.statvfs(here)
     free = size(space.f_bavail * space.f_frsize)
+    if not here.is_dir():
+        return Layer("data directory", "unavailable", f"{here} is not a folder", needed=False, hint="give --data-dir")
     if not os.access(here, os.W_OK | os.X_OK):
         return Layer("data directory", "unavailable", f"{here} cannot be written", needed=False, hint="give --data-dir")
-    if len(os.fsencode(folder)) + len(_SOCKET_NAME) > _SOCKET_PATH_BYTES:
-        return Layer("data directory", "unavailable", f"{folder} is too long for a socket's path", needed=False,
-                     hint=f"give --data-dir with at most {_SOCKET_PATH_BYTES - len(_SOCKET_NAME)} bytes")  # fmt: skip
     owner = here.stat().st_uid
     if here == folder and owner != os.getuid():
         return Layer("data directory", "unavailable", f"{folder} belongs to user {owner}", needed=False)

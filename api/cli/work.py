@@ -67,7 +67,7 @@ def execute(
         raise InvalidRequest("no command was given", hint="procession exec ID -- CMD ARGS")
     timeout_s = timeout_of(timeout, "exec")
     limits = limits_of(memory, cpu)
-    with connected(data_dir) as host, ended_by_signals():
+    with connected(data_dir, ends_with_us=True) as host, ended_by_signals():
         host.ask(plans.find_session(session))  # an unknown session is told before standard input is read
         plan = plans.exec_command(
             session,
@@ -96,7 +96,7 @@ def python(
     Without CODE: read it from standard input, line by line when that is a terminal.
     """
     timeout_s = timeout_of(timeout, "run_code")
-    with connected(data_dir) as host, ended_by_signals():
+    with connected(data_dir, ends_with_us=True) as host, ended_by_signals():
         host.ask(plans.find_session(session))
         if code is None and sys.stdin.isatty():
             from procession.api.cli.console import talk

@@ -68,7 +68,7 @@ class Connection:
     __slots__ = (
         "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data", "_data_in",
         "_decode", "_decoder", "_fed", "_first", "_greeting", "_head", "_message_bytes_max", "_middle", "_role", "_streams",
-        "greeted", "incarnation", "queued_bytes", "stale",
+        "_said_ready", "greeted", "incarnation", "queued_bytes", "stale",
     )
 
     def __init__(
@@ -92,6 +92,7 @@ class Connection:
         self._middle: Iterator[bytes] | None = None  # the rest of a data message that has begun
         self._head = b""  # its next frame
         self._credited = False  # our commands need credit
+        self._said_ready = False  # a session grants nothing before its greeting
         self._credit_bytes = 0
         self._credit = 0
         self._chunk_bytes = READ_BYTES
@@ -114,8 +115,12 @@ class Connection:
         """Queue a message. Raises frames.FrameTooLarge, and then nothing was queued."""
         payload = encode(message)
         size = len(payload)
-        if control or isinstance(message, Boot):
+        kind = type(message)
+        if control or kind is Boot or kind is Ready:
             self._control.append(frames.encode(payload, control=True))
+            if kind is Ready:
+                self._said_ready = True
+                self._grant()
         elif bulk and self._role != "host":
             self._bulk.append(frames.encode(payload))
         elif size + frames.HEADER_BYTES <= self._chunk_bytes:
@@ -200,17 +205,27 @@ class Connection:
         """Return the messages that `data` completes, the control lane's first. Raises ProtocolBreach, then for ever."""
         try:
             found = self._decoder.feed(data)
-            if len(found) == 1 and self._role != "session":
-                message = self._decode(found[0][1])
+            if len(found) == 1:
+                control, payload = found[0]
+                message = self._decode(payload)
                 if type(message) is Reply and message.inc == self.incarnation and self.greeted:  # the usual case
                     return [message]
-                return [message] if self._accept(message) else []
-            return self._several(data, found)
+                accepted = self._accept(message)
+                if control:
+                    self._control_in += len(payload) + frames.HEADER_BYTES
+                out = [message] if accepted else []
+            else:
+                out = self._several(found)
+            if self._role == "session":
+                self._fed += len(data)
+                if self._said_ready:
+                    self._grant()
+            return out
         except ProtocolBreach as breach:
             self._decoder = _Spent(breach.reason)
             raise
 
-    def _several(self, data: bytes, found: list[tuple[bool, bytes]]) -> list[Any]:
+    def _several(self, found: list[tuple[bool, bytes]]) -> list[Any]:
         if len(found) > 1 and any(control for control, _ in found):
             found = [f for f in found if f[0]] + [f for f in found if not f[0]]
         decode, accept = self._decode, self._accept
@@ -221,10 +236,6 @@ class Connection:
             message = decode(payload)
             if accept(message):
                 out.append(message)
-        if self._role == "session":
-            self._fed += len(data)
-            if self._credit_bytes:
-                self._grant()
         return out
 
     @property
@@ -235,7 +246,7 @@ class Connection:
     def _grant(self) -> None:
         """Grant back what has been read of the commands, in halves of the window."""
         unread = self._fed - self._control_in - self._data_in
-        if unread * 2 >= self._credit_bytes:
+        if self._credit_bytes and unread * 2 >= self._credit_bytes:
             self._data_in += unread
             self.send(Credit(self.incarnation, unread), control=True)
 

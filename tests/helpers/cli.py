@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
+from helpers.proc import look_at
 from helpers.runs import SOURCE
 
 TIMEOUT_S = 40.0
@@ -80,6 +81,41 @@ def procession(
     return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"), elapsed_s)
 
 
+def is_over(pid: int) -> bool:
+    """Say whether that process has ended; one whose new parent has not looked at it yet has, too."""
+    seen = look_at(pid)
+    return seen is None or seen.state == "Z"
+
+
+@contextlib.contextmanager
+def running(
+    *args: str | Path, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start `procession ARGS` with pipes for its output; it is gone after the `with`, however that ends."""
+    process = subprocess.Popen(
+        command(*args), env=environment(env), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line_of(stream: IO[bytes] | None) -> str:
+    """Read a line, for as long as a command line may take."""
+    assert stream is not None
+    ready, _, _ = select.select([stream], [], [], TIMEOUT_S)
+    assert ready, "no line came"
+    return stream.readline().decode()
+
+
+def rest_of(stream: IO[bytes] | None) -> str:
+    """Read to the end."""
+    assert stream is not None
+    return stream.read().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def host_up(data_dir: Path) -> Iterator[Path]:
     """Run `procession up -d` for the time of a `with`, and `down` after it."""
@@ -89,7 +125,7 @@ def host_up(data_dir: Path) -> Iterator[Path]:
         yield data_dir
     finally:
         down = procession("down", "--data-dir", data_dir)
-        assert down.code in (0, 4), down.err  # 4: the test ended it already
+    assert down.code in (0, 4), down.err  # 4: the test ended it already
 
 
 class Terminal:

@@ -35,7 +35,7 @@ class Answer:
     async def __aenter__(self) -> Any:
         return wrapped(self.value.__enter__())
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return self.value.__exit__(*error)
 
     def __aiter__(self) -> "Answer":

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cli import Terminal, command, environment, host_up, procession
-from helpers.proc import look_at
+from helpers.cli import Terminal, environment, host_up, is_over, line_of, procession, rest_of, running
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -54,7 +53,7 @@ def test_a_hosts_life_from_up_to_down(tmp_path: Path) -> None:
     up = procession("up", "-d", *at)
     assert up.code == 0, up.err
     pid = int(up.out.split("pid ")[1].split(",")[0])
-    assert look_at(pid) is not None
+    assert not is_over(pid)
 
     made = procession("new", str(project), "--name", "alpha", *at)
     assert made.code == 0, made.err
@@ -75,7 +74,7 @@ def test_a_hosts_life_from_up_to_down(tmp_path: Path) -> None:
     down = procession("down", *at)
     assert (down.code, down.err) == (0, "")
     assert str(pid) in down.out
-    assert look_at(pid) is None
+    assert is_over(pid)
     procession("down", *at).refused(4, "no host is running", "procession up -d")
 
 
@@ -108,7 +107,7 @@ def test_after_kill_9_of_the_host_the_next_one_comes_up(tmp_path: Path) -> None:
     with host_up(tmp_path) as data_dir:
         killed = ask(data_dir, "status")["statistics"]["pid"]  # type: ignore[index]
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: look_at(killed) is None, "the host is gone")
+        wait_until(lambda: is_over(killed), "the host is gone")
         procession("ps", "--data-dir", data_dir).refused(4)
         assert procession("up", "-d", "--data-dir", data_dir).code == 0
         assert ask(data_dir, "status")["statistics"]["pid"] != killed  # type: ignore[index]
@@ -160,9 +159,13 @@ def test_an_unknown_session_for_a_programs_verb(host: Path, words: list[str]) ->
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_is_wrong_with_a_command_line_is_said(host: Path, words: list[str], code: int, said: str) -> None:
-    before = ask(host, "ps", "--all")
     procession(*words, env={"PROCESSION_DATA_DIR": str(host)}).refused(code, said)
-    assert ask(host, "ps", "--all") == before
+
+
+def test_nothing_was_started_by_a_wrong_command_line(host: Path) -> None:
+    assert procession("new", "--memory", "12Q", "--name", "wrong", "--data-dir", host).code == 2
+    assert procession("new", "--sandbox", "strict", "--name", "wrong", "--data-dir", host).code == 5
+    assert "wrong" not in [one["name"] for one in procession("ps", "--all", "--json", "--data-dir", host).json]
 
 
 def test_a_project_that_is_open_already_is_refused_with_its_session(host: Path, tmp_path: Path) -> None:
@@ -313,28 +316,27 @@ def test_what_a_session_prints_cannot_drive_the_terminal(host: Path, session: st
     assert "\x1b[2Jhere\n" in procession("logs", session, "--data-dir", host).out  # into a pipe: its very bytes
 
 
-def test_logs_and_events_follow_until_ctrl_c(host: Path, session: str) -> None:
-    for verb, args in (("logs", [session]), ("events", ["--session", session])):
-        with subprocess.Popen(command(verb, "-f", "--json", "--data-dir", host, *args), env=environment(),
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
-            assert process.stdout is not None
-            assert process.stderr is not None
-            if verb == "events":
-                assert json.loads(process.stdout.readline())["session"] == session
-            else:
-                assert procession("exec", "--data-dir", host, session, "echo", "one line").code == 0
-                assert json.loads(process.stdout.readline())["text"] == "one line\n"
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=20) == 0
-            assert process.stderr.read() == b""
+def test_logs_follow_until_ctrl_c(host: Path, session: str) -> None:
+    with running("logs", "-f", "--json", "--data-dir", host, session) as process:
+        assert procession("exec", "--data-dir", host, session, "echo", "one line").code == 0
+        assert json.loads(line_of(process.stdout))["text"] == "one line\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        assert rest_of(process.stderr) == ""
+
+
+def test_events_follow_until_ctrl_c(host: Path, session: str) -> None:
+    with running("events", "-f", "--json", "--data-dir", host, "--session", session, "--since", "0") as process:
+        assert json.loads(line_of(process.stdout))["session"] == session
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        assert rest_of(process.stderr) == ""
 
 
 def test_ps_watches_as_json_lines_until_ctrl_c(host: Path, session: str) -> None:
-    with subprocess.Popen(command("ps", "--watch", "--json", "--data-dir", host), env=environment(),
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:  # fmt: skip
-        assert process.stdout is not None
+    with running("ps", "--watch", "--json", "--data-dir", host) as process:
         for _ in range(2):
-            assert session in [one["id"] for one in json.loads(process.stdout.readline())]
+            assert session in [one["id"] for one in json.loads(line_of(process.stdout))]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
 
@@ -350,15 +352,12 @@ def test_ps_watches_in_place_on_a_terminal(host: Path, session: str) -> None:
 def test_a_follower_is_told_when_the_host_goes(tmp_path: Path) -> None:
     with (
         host_up(tmp_path) as data_dir,
-        subprocess.Popen(command("events", "-f", "--json", "--data-dir", data_dir), env=environment(),
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
-    ):  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline()
+        running("events", "-f", "--json", "--data-dir", data_dir, "--since", "0") as process,
+    ):
+        assert line_of(process.stdout)
         assert procession("down", "--data-dir", data_dir).code == 0
         assert process.wait(timeout=20) in (0, 4)
-        assert process.stderr is not None
-        assert b"Traceback" not in process.stderr.read()
+        assert "Traceback" not in rest_of(process.stderr)
 
 
 # --- doctor, help, completion -------------------------------------------------------------------------------
@@ -383,10 +382,11 @@ def test_doctor_tries_the_layers_and_a_real_session(tmp_path: Path) -> None:
 
 
 def test_doctor_says_what_is_wrong_with_a_data_directory(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 100)
-    layers = {layer["name"]: layer for layer in procession("doctor", "--json", "--data-dir", deep).json["layers"]}
+    file = tmp_path / "file"
+    file.write_text("")
+    layers = {layer["name"]: layer for layer in procession("doctor", "--json", "--data-dir", file).json["layers"]}
     assert layers["data directory"]["state"] == "unavailable"
-    assert "too long" in layers["data directory"]["detail"]
+    assert layers["data directory"]["detail"] == f"{file} is not a folder"
 
 
 HELP_S_MAX = 0.4

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cli import Terminal, command, environment, procession
-from helpers.proc import look_at
+from helpers.cli import Terminal, command, environment, is_over, line_of, procession, rest_of, running
+from helpers.runs import User, run_python
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -54,7 +54,7 @@ def test_at_its_deadline_it_is_killed_and_one_line_says_so(tmp_path: Path) -> No
     ended = procession("run", "--timeout", "0.5", script(tmp_path, DEAF_LOOP))
     assert ended.code == 124
     assert ended.out == "looping\n"
-    said = r"^procession: killed .*script\.py at its deadline after .*: \d+ processe?s? found, 0 left \(.*\)$"
+    said = r"^procession: killed .*script\.py at its deadline after .*: \d+ processe?s? found, 0 left( \(.*\))?$"
     assert re.match(said, ended.err.splitlines()[0])
     assert ended.elapsed_s < 0.5 + 0.25 + 3.0
 
@@ -67,7 +67,7 @@ print(child.pid, flush=True)
 """
     ended = procession("run", script(tmp_path, text))
     assert ended.code == 0
-    assert look_at(int(ended.out)) is None
+    assert is_over(int(ended.out))
 
 
 def test_over_its_memory_it_is_killed(tmp_path: Path) -> None:
@@ -78,6 +78,16 @@ def test_over_its_memory_it_is_killed(tmp_path: Path) -> None:
 def test_over_its_cpu_time_it_is_killed(tmp_path: Path) -> None:
     ended = procession("run", "--cpu", "0.3", "--timeout", "20", script(tmp_path, "while True: pass"))
     ended.refused(137, "killed", "cpu limit")
+
+
+@pytest.mark.guarantee("R-12")
+def test_a_plain_user_can_run_and_leaves_nothing_behind(plain_user: User) -> None:
+    line = "import sys; from procession.api.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    script(plain_user.home, "import os, sys; print(os.getuid()); sys.exit(3)").chmod(0o644)
+    done = run_python(line, user=plain_user, args=("run", str(plain_user.home / "script.py")))
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"{plain_user.uid}\n", "")
+    done = run_python(line, user=plain_user, args=("demo", "--case", "daemon", "--case", "endless"))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
@@ -214,10 +224,8 @@ def test_output_comes_while_it_runs(tmp_path: Path) -> None:
     text = "import sys; print('first', flush=True); open(sys.argv[1]).read()"
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
-    with subprocess.Popen(command("run", script(tmp_path, text), fifo), env=environment(), stdout=subprocess.PIPE,
-                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"first\n"  # and only now is it let go on
+    with running("run", script(tmp_path, text), fifo) as process:
+        assert line_of(process.stdout) == "first\n"  # and only now is it let go on
         with fifo.open("w"):
             pass
         assert process.wait(timeout=20) == 0
@@ -260,30 +268,28 @@ def test_ctrl_c_ends_the_run_and_says_so(tmp_path: Path) -> None:
         assert time.monotonic() - began < 3.0
     assert "SIGINT: killed" in terminal.shown
     assert "Traceback" not in terminal.shown
-    assert look_at(int(marker.read_text())) is None
+    assert is_over(int(marker.read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_to_us_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
     marker = tmp_path / "pid"
-    with subprocess.Popen(command("run", script(tmp_path, WAITS), marker), env=environment(), stderr=subprocess.PIPE,
-                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+    with running("run", script(tmp_path, WAITS), marker) as process:
         wait_until(marker.exists, "the script runs")
         process.send_signal(number)
-        assert process.stderr is not None
-        told = process.stderr.read().decode()
+        told = rest_of(process.stderr)
         assert process.wait(timeout=20) == 128 + number
     assert f"{number.name}: killed" in told
     assert "Traceback" not in told
-    assert look_at(int(marker.read_text())) is None
+    assert is_over(int(marker.read_text()))
 
 
 @pytest.mark.guarantee("R-26")
 def test_killing_us_ends_the_run(tmp_path: Path) -> None:
-    marker = tmp_path / "pid"  # its host's temporary folder stays behind: nobody is left to remove it
-    with subprocess.Popen(command("run", script(tmp_path, WAITS), marker), env=environment({"TMPDIR": str(tmp_path)}),
-                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+    marker = tmp_path / "pid"
+    # Its host's temporary folder stays behind, here: nobody is left to remove it.
+    with running("run", script(tmp_path, WAITS), marker, env={"TMPDIR": str(tmp_path)}) as process:
         wait_until(marker.exists, "the script runs")
         process.kill()
         process.wait(timeout=20)
-    wait_until(lambda: look_at(int(marker.read_text())) is None, "the script is gone", timeout_s=2.0)
+    wait_until(lambda: is_over(int(marker.read_text())), "the script is gone", timeout_s=2.0)

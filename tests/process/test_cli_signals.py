@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cli import Terminal, command, environment, procession
-from helpers.proc import look_at
+from helpers.cli import Terminal, is_over, line_of, procession, rest_of, running
 from helpers.waiting import wait_until
+from procession import Host, Sandbox
 
 pytestmark = pytest.mark.process
 
@@ -21,32 +21,15 @@ SESSIONS = 20
 
 
 def _start_sessions(data_dir: Path, count: int) -> list[int]:
-    for _ in range(count):
-        assert procession("new", "--data-dir", data_dir).code == 0
-    return [one["pid"] for one in procession("ps", "--json", "--data-dir", data_dir).json]
+    with Host.connect(data_dir) as host:
+        return [host.start_session(sandbox=Sandbox.off()).status().pid for _ in range(count)]
 
 
-def _begin_deaf_run(data_dir: Path, marker: Path) -> "subprocess.Popen[bytes]":
-    """Begin a run, in the host's only session, that ignores SIGTERM; return its client."""
+def _deaf_run(data_dir: Path, marker: Path) -> list[str | Path]:
+    """Return the command line of a run, in the host's only session, that ignores SIGTERM and writes its pid to `marker`."""
     (session,) = procession("ps", "--json", "--data-dir", data_dir).json
     line = 'trap "" TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; while :; do sleep 1; done'
-    client = subprocess.Popen(
-        command("exec", "--data-dir", data_dir, session["id"], "--", "sh", "-c", line, str(marker)),
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    wait_until(marker.exists, "the run has begun")
-    return client
-
-
-def _end_client(client: "subprocess.Popen[bytes]") -> None:
-    with client:
-        assert client.stderr is not None
-        told = client.stderr.read().decode()
-        assert client.wait(timeout=20) == 125 or "SIG" in told
-        assert "Traceback" not in told
+    return ["exec", "--data-dir", data_dir, session["id"], "--", "sh", "-c", line, marker]
 
 
 @pytest.mark.guarantee("R-38")
@@ -60,7 +43,7 @@ def test_ctrl_c_stops_the_host_and_the_prompt_is_back(tmp_path: Path) -> None:
         assert time.monotonic() - began < GRACEFUL_S_MAX
     assert "SIGINT: stopping 3 sessions" in terminal.shown
     assert "Traceback" not in terminal.shown
-    assert [look_at(pid) for pid in pids] == [None] * 3
+    assert all(map(is_over, pids))
 
 
 @pytest.mark.guarantee("R-38")
@@ -69,14 +52,17 @@ def test_ctrl_c_with_a_run_that_ignores_sigterm(tmp_path: Path) -> None:
         terminal.wait_for("host ready")
         _start_sessions(tmp_path, 1)
         marker = tmp_path / "deaf"
-        client = _begin_deaf_run(tmp_path, marker)
-        began = time.monotonic()
-        terminal.type("\x03")
-        assert terminal.wait() == 0
-        assert time.monotonic() - began < GRACEFUL_S_MAX
-        _end_client(client)
-    assert look_at(int(marker.read_text())) is None
-    assert "Traceback" not in terminal.shown
+        with running(*_deaf_run(tmp_path, marker)) as client:
+            wait_until(marker.exists, "the run has begun")
+            began = time.monotonic()
+            terminal.type("\x03")
+            assert terminal.wait() == 0
+            assert time.monotonic() - began < GRACEFUL_S_MAX
+            told = rest_of(client.stderr)
+            assert client.wait(timeout=20) != 0
+    assert told.startswith("procession: ")
+    assert "Traceback" not in told + terminal.shown
+    assert is_over(int(marker.read_text()))
 
 
 @pytest.mark.guarantee("R-38")
@@ -94,21 +80,19 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path) -> None:
         assert terminal.wait() == 130
         assert time.monotonic() - began < SECOND_S_MAX
     assert "Traceback" not in terminal.shown
-    wait_until(lambda: look_at(pid) is None, "the session is gone", timeout_s=2.0)
+    wait_until(lambda: is_over(pid), "the session is gone", timeout_s=2.0)
 
 
 @pytest.mark.guarantee("R-39")
 def test_sigterm_stops_many_sessions_and_exits_0(tmp_path: Path) -> None:
-    with subprocess.Popen(command("up", "--data-dir", tmp_path), env=environment(), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:  # fmt: skip
-        assert process.stderr is not None
-        assert b"host ready" in process.stderr.readline()
+    with running("up", "--data-dir", tmp_path) as process:
+        assert "host ready" in line_of(process.stderr)
         pids = _start_sessions(tmp_path, SESSIONS)
         assert len(pids) == SESSIONS
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        told = process.stderr.read().decode()
+        told = rest_of(process.stderr)
         assert process.wait(timeout=20) == 0
         assert time.monotonic() - began < SIGTERM_S_MAX
     assert told.splitlines() == [f"procession: SIGTERM: stopping {SESSIONS} sessions", "procession: stopped"]
-    assert [look_at(pid) for pid in pids] == [None] * SESSIONS
+    assert all(map(is_over, pids))

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 - a look at a file is no blocking that a test could notice
 """One suite over the four faces: the same verbs, the same results, the same errors, with real processes below."""
 
 import asyncio
@@ -5,14 +6,17 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from helpers.four_faces import FACES, OFF, play
+from helpers.runs import run_python
 from procession import (
     AlreadyExists,
     AsyncHost,
@@ -72,7 +76,7 @@ def test_run(on_face: Play) -> None:
         assert await s.run(os.getpid) != os.getpid()
         assert await s.run(add, 1, 1, limits=Limits(memory="512M"), wait=True) == 2
         with pytest.raises(ToolRaised) as raised:
-            await s.run(lambda: {}["missing"])
+            await s.run(lambda: {"a": 1}["missing"])
         assert (raised.value.ran, raised.value.session) == ("yes", s.id)
         assert isinstance(raised.value.__cause__, KeyError)
         with pytest.raises(ToolResultInvalid, match="expected int, found str"):
@@ -273,6 +277,7 @@ def block(path: str) -> None:
 
 
 async def until_exists(path: Path) -> None:
+    """Wait for a file that a worker makes; the loop goes on."""
     deadline = time.monotonic() + 20
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} never came"
@@ -314,8 +319,10 @@ def test_finding_sessions(on_face: Play, tmp_path: Path) -> None:
         s = await host.get_or_start_session("mine", tmp_path / "p")
         assert await host.get_or_start_session("mine") == s
         assert await host.session("mine") == await host.session(s.id) == s
-        with pytest.raises(AlreadyExists):
-            await host.start_session(name="mine")
+        namesake = await host.start_session(name="mine")
+        assert namesake != s
+        assert await host.session("mine") == s
+        await host.remove_session(namesake.id)
         with pytest.raises(AlreadyExists) as open_already:
             await host.start_session(tmp_path / "p")
         assert open_already.value.code == "project_already_open"
@@ -344,14 +351,14 @@ def test_bad_arguments_are_refused_and_nothing_is_lost(on_face: Play, tmp_path: 
             assert caught.value.ran == "no"
 
         await refused("not_callable", s.run, 5)
-        await refused("unpicklable_argument", s.run, print, sys.stdin)
+        await refused("unpicklable_argument", s.run, print, threading.Lock())
         for timeout in (-1, float("nan"), True, "5", None):
             await refused("invalid_timeout", s.run, add, 1, timeout=timeout)
         await refused("invalid_limit", s.run, add, 1, limits="256M")
         await refused("invalid_returns", s.run, add, 1, returns="int")
         await refused("invalid_command", s.exec, [])
         await refused("path_not_found", host.start_session, tmp_path / "nowhere")
-        await refused("invalid_name", host.start_session, name="a b")
+        await refused("invalid_name", host.start_session, name=" ")
         await refused("invalid_session", host.session, "")
         with pytest.raises(SandboxUnavailable, match=r"Sandbox\.off\(\)"):
             await host.start_session(sandbox=Sandbox.standard())
@@ -415,16 +422,19 @@ def test_a_cancelled_start_leaves_no_session() -> None:
 
 
 def test_an_async_host_can_be_made_outside_of_a_loop_and_on_uvloop() -> None:
-    uvloop = pytest.importorskip("uvloop", reason="the uvloop extra is not installed")
-    host = AsyncHost(sandbox=OFF)
-    assert repr(host) == "<AsyncHost not open yet>"
-
-    async def main() -> None:
-        opened = await host
-        assert opened is host
-        s = await host.start_session()
-        assert await s.run(add, 1) == 3
-        await host.close()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    pytest.importorskip("uvloop", reason="the uvloop extra is not installed")
+    code = """
+        import asyncio, uvloop
+        from procession import AsyncHost, Sandbox
+        host = AsyncHost(sandbox=Sandbox.off())
+        assert repr(host) == "<AsyncHost not open yet>"
+        async def main():
+            assert await host is host
+            s = await host.start_session()
+            print(await s.run(lambda: 3), await s.echo(b"x"), (await s.exec("echo hi")).text)
+            await host.close()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    """
+    done = run_python(dedent(code))  # an interpreter of its own: uvloop keeps descriptors once it was loaded
+    assert (done.returncode, done.stdout) == (0, "3 b'x' hi\n\n"), done.stderr

@@ -25,7 +25,8 @@ def refusal(call: Callable[[], object]) -> InvalidRequest:
 
 
 @pytest.mark.parametrize(
-    "timeout", [-1, 0, -0.5, math.nan, math.inf, -math.inf, True, False, "5", b"5", [1], TIMEOUT_S_MAX + 1, 10**400, None]
+    "timeout",
+    [-1, 0, -0.5, math.nan, math.inf, -math.inf, True, False, "5", b"5", [1], TIMEOUT_S_MAX + 1, 10**400, None],
 )
 def test_a_bad_timeout_is_refused(timeout: Any) -> None:
     assert refusal(lambda: checks.check_timeout(timeout, RUN)).code == "invalid_timeout"
@@ -49,13 +50,20 @@ def test_what_cannot_be_called_is_refused(value: object) -> None:
     assert refusal(lambda: checks.check_callable(value)).code == "not_callable"
 
 
-@pytest.mark.parametrize("name", ["", " ", "a b", "-a", "a/b", "x" * 65, "ä", 5, b"a", "a\n"])
+@pytest.mark.parametrize("name", ["", " ", "\t", 5, b"a", "a\n", "a\0b", "\x1b[31m"])
 def test_a_bad_name_is_refused(name: object) -> None:
     assert refusal(lambda: checks.check_name(name)).code == "invalid_name"
 
 
+def test_a_name_has_the_host_s_length() -> None:
+    from procession.host import registry
+
+    assert checks.check_name("x" * registry.NAME_CHARS_MAX)
+    assert refusal(lambda: checks.check_name("x" * (registry.NAME_CHARS_MAX + 1))).code == "name_too_long"
+
+
 def test_good_names_pass() -> None:
-    assert [checks.check_name(name) for name in (None, "chat-7", "a", "A.b_c-9")] == ["", "chat-7", "a", "A.b_c-9"]
+    assert [checks.check_name(name) for name in (None, "chat-7", "a", "my chät")] == ["", "chat-7", "a", "my chät"]
 
 
 def test_a_project_must_be_a_folder_that_is_there(tmp_path: Path) -> None:

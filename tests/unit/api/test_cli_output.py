@@ -30,9 +30,10 @@ def test_a_size_in_words(value: int, words: str) -> None:
 
 def test_a_receipt_in_words() -> None:
     receipt = KillReceipt(found=1, left=0, method="scoped", elapsed_s=0.012)
-    assert output.receipt_words(receipt) == "1 process found, 0 left (scoped, 12 ms)"
+    assert output.receipt_words(receipt) == "1 process found, 0 left (scoped)"
+    assert output.receipt_words(KillReceipt()) == "0 processes found, 0 left"
     lost = KillReceipt(found=2, left=1, escalated=True, keeper_lost=True)
-    assert output.receipt_words(lost) == "2 processes found, 1 left (escalated, keeper lost, 0 ms)"
+    assert output.receipt_words(lost) == "2 processes found, 1 left (escalated, keeper lost)"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from helpers.fake_backend import FakeBackend, encode
-from procession import AsyncHost, AsyncProcess, AsyncSession, Host, Process, Sandbox, Session, SessionNotFound, ToolCrashed
+from procession import (
+    AsyncHost,
+    AsyncProcess,
+    AsyncSession,
+    Host,
+    Process,
+    Sandbox,
+    Session,
+    SessionNotFound,
+    ToolCrashed,
+)
 from procession.api import session as session_module
 from procession.api.core import plans
 from procession.api.link import Link
@@ -17,7 +27,6 @@ from procession.ipc.core.operations import OPERATIONS, ExecDone, Nothing, StartB
 from procession.ipc.core.records import ProcessInfo, RunReport, SessionStatus
 
 PAIRS = [(Host, AsyncHost), (Session, AsyncSession), (Process, AsyncProcess)]
-
 
 
 def verbs_of(face: type) -> set[str]:
@@ -66,7 +75,7 @@ REACHED_BY: dict[str, Callable[[Host, Session, Process], object]] = {
     "processes": lambda h, s, p: s.processes(),
     "process_wait": lambda h, s, p: p.wait(),
     "process_signal": lambda h, s, p: (p.interrupt(), p.terminate(), p.kill()),
-    "process_write": lambda h, s, p: (p.write("x"), p.close_stdin()),
+    "process_write": lambda h, s, p: [f() for f in (lambda: p.write("x"), p.close_stdin)],
     "start_session": lambda h, s, p: h.start_session(sandbox=Sandbox.off()),
     "find_session": lambda h, s, p: h.session("n"),
     "list_sessions": lambda h, s, p: h.list_sessions(),
@@ -133,7 +142,9 @@ def test_a_verb_makes_its_row_s_request(name: str, host: Host, session: Session,
         assert isinstance(request.body, row.params)
         assert request.timeout_s is not None
         assert request.timeout_s >= (row.timeout_s or 0)
-        assert request.session in ({"", "i", "n"} if name == "events" else {""} if row.params is StartBody else {"", "i", "n"})
+        assert request.session in (
+            {"", "i", "n"} if name == "events" else {""} if row.params is StartBody else {"", "i", "n"}
+        )
     assert backend.requests
 
 
@@ -210,7 +221,7 @@ def test_output_of_a_callback_that_raises_is_not_lost(session: Session, backend:
 
 
 def test_a_process_is_found_by_its_output_s_call() -> None:
-    assert [session_module.call_of(id) for id in ("p12", "7", "p", "")] == [12, 7, None, None]
+    assert [session_module.call_of(process) for process in ("p12", "7", "p", "")] == [12, 7, None, None]
 
 
 def test_an_answer_that_cannot_be_read_is_an_error_not_a_crash(session: Session, backend: FakeBackend) -> None:

@@ -257,7 +257,10 @@ def chunk(data: bytes, dropped: int = 0, stream: Any = "stdout") -> OutputChunk:
 
 
 def taken(ring: ItemRing) -> list[Item]:
-    return [item for item in iter(ring.take, None) if item is not None]
+    found: list[Item] = []
+    while (item := ring.take()) is not None:
+        found.append(item)
+    return found
 
 
 def test_a_ring_gives_back_in_order() -> None:

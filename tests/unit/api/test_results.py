@@ -141,7 +141,7 @@ def plain() -> int:
     return 1
 
 
-def says_nothing():  # type: ignore[no-untyped-def]
+def says_nothing():
     return 1
 
 

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 import pydantic
 import pytest
 
@@ -75,7 +75,8 @@ def local_module(tmp_path: Path) -> Iterator[types.ModuleType]:
         "class Thing:\n    def __init__(self, v):\n        self.v = v\n    def twice(self):\n        return helper(self.v) * 2\n"
     )
     spec = importlib.util.spec_from_file_location("mine_of_user", tmp_path / "mine_of_user.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["mine_of_user"] = module
     spec.loader.exec_module(module)
@@ -147,7 +148,7 @@ def test_a_module_used_whole_travels(tmp_path: Path, local_module: types.ModuleT
 
 
 def test_a_module_with_what_cannot_travel_goes_by_name(local_module: types.ModuleType) -> None:
-    local_module.LOCK = threading.Lock()
+    vars(local_module)["LOCK"] = threading.Lock()
 
     def use() -> object:
         return local_module.helper(1)
@@ -236,7 +237,9 @@ class Refuses:
         ((functools.partial(print, LOCK),), {}, "args[0].args[0]"),
     ],
 )
-def test_what_cannot_travel_is_named_by_its_path(args: tuple[object, ...], kwargs: dict[str, object], path: str) -> None:
+def test_what_cannot_travel_is_named_by_its_path(
+    args: tuple[object, ...], kwargs: dict[str, object], path: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         pack_call(print, args, kwargs)
     assert caught.value.code == "unpicklable_argument"

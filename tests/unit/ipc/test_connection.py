@@ -324,7 +324,7 @@ def test_a_breach_is_final(bad: bytes):
     host, _ = pair()
     with pytest.raises(ProtocolBreach) as first:
         host.feed(bad)
-    with pytest.raises(ProtocolBreach, match="") as second:
+    with pytest.raises(ProtocolBreach) as second:
         host.feed(frame(Reply(1, 1)))
     assert second.value.reason == first.value.reason
     assert host.partial_serial is None
