@@ -72,7 +72,10 @@ class Guest:
         told: Callable[[AnyMessage], None] | None = None,
         runs_user_code: bool = True,
     ) -> None:
-        """Fork it. stdin: the child's, taken over and closed here. runs_user_code: False when it only execs. Raises OSError or ProcessionError; then nothing is left."""
+        """Fork it. Raises OSError or ProcessionError; then nothing is left.
+
+        stdin: the child's, taken over and closed here. runs_user_code: False when it only execs.
+        """
         self._context.check_single_threaded()
         ours: list[int] = []
         theirs: list[int] = [stdin] if stdin >= 0 else []

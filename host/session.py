@@ -442,7 +442,9 @@ class SessionActor:
     # --- messages that are no call's ------------------------------------------------------------------------
     def _other(self, message: Any) -> None:
         if isinstance(message, Notice):
-            self._emit("session.notice", about=message.kind[:100], text=message.text[:500])
+            dropped = self.calls.notices.take_refused()
+            more = {"dropped": dropped} if dropped else {}
+            self._emit("session.notice", about=message.kind[:100], text=message.text[:500], **more)
 
     def forget(self) -> None:
         """Let go of everything; the session is off the list."""

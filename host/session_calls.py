@@ -18,11 +18,14 @@ from typing import Any, Final
 
 import msgspec
 
+from procession.host.core.allowance import Allowance
 from procession.host.host_call import RUN_SLACK_S, UNSTARTED_SLACK_S, HostCall
 from procession.host.payload_arena import PayloadArena, read_region
 from procession.ipc.core import status_page
 from procession.ipc.core.backend import Done, Item, Request, Response
 from procession.ipc.core.bounds import (
+    EVENT_BURST,
+    EVENT_RATE_S,
     FRAME_BYTES_MAX,
     INLINE_BYTES_MAX,
     MAILBOX_BYTES_MAX,
@@ -71,6 +74,8 @@ RECENT_CALLS: Final = 256
 LATE_MAX: Final = 10_000
 #: How long an interrupted caller waits to be able to say what became of its work.
 INTERRUPT_WAIT_S: Final = 3.0
+#: A session that tells more than it may is not read for this long: a flooder then costs the host 20 reads a second.
+SLOWED_S: Final = 0.05
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _RAW_NOTHING: Final = b"\x80"
 _monotonic = time.monotonic
@@ -103,6 +108,8 @@ class SessionCalls:
         self._late: set[int] = set()
         self._patience: dict[int, float] = {}
         self._streams: dict[tuple[int, int], HostCall | None] = {}
+        self.notices = Allowance(EVENT_RATE_S, EVENT_BURST, _monotonic())
+        self._slowed = False
         self._recent: deque[_Past] = deque(maxlen=RECENT_CALLS)
         self._next_seq = 1
         self._bytes = 0  # of the calls not known to have started
@@ -338,11 +345,26 @@ class SessionCalls:
                 owner = self._streams.pop((message.seq, message.stream), None)
                 if message.dropped:
                     self._item(owner, message.seq, message.stream, b"", message.dropped, after)
-            else:
+            elif self.notices.take(_monotonic()):
                 self._reactor.call_soon(lambda message=message: self._other(message))  # type: ignore[misc]
+            else:
+                self._slow_down()
         if self._waiting:
             self._let_in()
         return after
+
+    def _slow_down(self) -> None:
+        """Read nothing more from a session that floods, for a moment. The lock is held."""
+        if not self._slowed and self.channel is not None:
+            self._slowed = True
+            self.channel.hold(True)
+            self._reactor.call_at(_monotonic() + SLOWED_S, self._go_on)
+
+    def _go_on(self) -> None:
+        with self.lock:
+            self._slowed = False
+            if self.channel is not None:
+                self.channel.hold(False)
 
     def _answered(self, seq: int) -> HostCall | None:
         call = self._calls.pop(seq, None)

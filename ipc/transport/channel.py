@@ -226,10 +226,13 @@ class Channel:
         """Read nothing until let go: the other side is sent more than it takes. The lock is held; nobody waits here."""
         if held != self._held and not self.closed:
             self._held = held
+            self._poll.modify(self.read_fd, 0 if held else select.POLLIN)  # a leader's next poll; an end is still seen
             if held:
                 self._pause()
             elif self._leader is None:
                 self._resume()
+            else:
+                self._wake_leader()
 
     def _pause(self) -> None:
         if not self._paused:

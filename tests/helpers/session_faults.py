@@ -19,6 +19,7 @@ from procession.ipc.core.operations import Nothing
 BOOT_FAULT = "boot-fault"
 FAULT = "fault"
 NOTICES_A_TURN = 200
+FLOOD_PERIOD_S = 0.0005
 
 _begin = session_ops.Operations.__init__
 _modules = session_ops.Operations._modules
@@ -76,7 +77,7 @@ def _modules_or_fail(self: session_ops.Operations, call: Call, body: Nothing) ->
         context.loop.after(0.01, lambda: os._exit(0))
     elif order == "notices":
         _modules(self, call, body)
-        context.loop.after(0.0, lambda: _flood(context))
+        context.loop.after(FLOOD_PERIOD_S, lambda: _flood(context))
     else:
         print(f"last words before: {order}", file=sys.stderr, flush=True)
         try:
@@ -91,7 +92,7 @@ def _flood(context: Context) -> None:
     if not context.connection.wants_write:
         for number in range(NOTICES_A_TURN):
             context.send(Notice(context.incarnation, "flood", f"notice {number} " + "x" * 200))
-    context.loop.after(0.0, lambda: _flood(context))
+    context.loop.after(FLOOD_PERIOD_S, lambda: _flood(context))
 
 
 session_ops.Operations.__init__ = _begin_or_fail  # type: ignore[method-assign]

@@ -65,7 +65,7 @@ MOMENT = dt.datetime(2024, 1, 2, 3, 4, tzinfo=dt.UTC)
         (5, int), ("x", str), (b"x", bytes), (True, int), (None, None), (1, float), (MOMENT, dt.datetime),
         (Path("/a"), Path), (Decimal("1.50"), Decimal), ([1, 2], list[int]), ((1, "a"), tuple[int, str]),
         ((1, 2, 3), tuple[int, ...]), ({1, 2}, set[int]), ({"a": [1.5]}, dict[str, list[float]]),
-        (None, int | None), ("b", Literal["a", "b"]), (3, Union[str, int]), ([1], Sequence[int]), ([1], Iterable[int]),
+        (None, int | None), ("b", Literal["a", "b"]), (3, Union[str, int]), ([1], Sequence[int]), ([1], Iterable[int]),  # noqa: UP007
         (OrderedDict(a=1), OrderedDict[str, int]), ({"a": 1}, dict), ([{"x": None}], Any), (7, object),
         (Model(a=1, when=MOMENT), Model), ([Model(a=1)], list[Model]), ({"k": Model(a=2)}, dict[str, Model]),
         (Data(1, Data(2), Model(a=3)), Data), (None, Data | None), (Data(1), Data | None), (Colour.RED, Colour),

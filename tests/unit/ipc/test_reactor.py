@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -40,8 +41,11 @@ def pipe() -> Iterator[tuple[int, int]]:
 # --- callbacks and timers ---------------------------------------------------------------------------------------------
 def test_callbacks_run_in_order_in_the_loops_thread(reactor: Reactor):
     seen: list[tuple[int, bool]] = []
+    def note(number: int) -> None:
+        seen.append((number, reactor.in_loop()))
+
     for number in range(200):
-        reactor.call_soon(lambda number=number: seen.append((number, reactor.in_loop())))
+        reactor.call_soon(partial(note, number))
     in_loop(reactor, lambda: None)
     assert seen == [(number, True) for number in range(200)]
     assert not reactor.in_loop()
@@ -59,7 +63,7 @@ def test_no_hand_over_of_many_threads_is_lost(reactor: Reactor):
 
     def hand_over(start: int) -> None:
         for number in range(total):
-            reactor.call_soon(lambda: count(start + number))
+            reactor.call_soon(partial(count, start + number))
 
     senders = [threading.Thread(target=hand_over, args=(k * total,)) for k in range(threads)]
     for sender in senders:
@@ -76,10 +80,13 @@ def test_timers_fire_in_time_order_and_not_early(reactor: Reactor, from_loop: bo
     over = threading.Event()
     delays = [0.05, 0.01, 0.03, 0.0, 0.02]
 
+    def fire(when: float) -> None:
+        fired.append((when, reactor.now()))
+
     def arm() -> None:
         base = reactor.now()
         for delay in delays:
-            reactor.call_at(base + delay, lambda when=base + delay: fired.append((when, reactor.now())))
+            reactor.call_at(base + delay, partial(fire, base + delay))
         reactor.call_at(base + 0.06, over.set)
 
     if from_loop:
@@ -280,7 +287,7 @@ def test_a_number_given_out_again_gets_no_event_of_its_predecessor():
 
         def arrange() -> None:
             for (own, _), (other, _) in ((ends[0], ends[1]), (ends[1], ends[0])):
-                reactor.add_reader(own, lambda own=own, other=other: replace(own, other))
+                reactor.add_reader(own, partial(replace, own, other))
             for _, writer in ends:
                 os.write(writer, b"x")
 
@@ -289,34 +296,34 @@ def test_a_number_given_out_again_gets_no_event_of_its_predecessor():
             in_loop(reactor, lambda: None)
         assert called == ["first"]
         for reader, _ in ends:
-            in_loop(reactor, lambda reader=reader: reactor.remove(reader))
+            in_loop(reactor, partial(reactor.remove, reader))
         for pair in (*ends, fresh):
             for fd in pair:
                 os.close(fd)
 
 
-def test_another_threads_removal_meets_a_number_given_out_again(pipe: tuple[int, int]):
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_another_threads_removal_meets_a_number_given_out_again(kind: str, pipe: tuple[int, int]):
     """A loop learns of another thread's removal late; by then the number may be somebody else's, who must be heard."""
-    for kind in ("asyncio", "uvloop"):
-        with running_reactor(kind) as reactor:
-            old_reader, old_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            heard = threading.Event()
-            in_loop(reactor, lambda: reactor.add_reader(old_reader, lambda: None))
+    with running_reactor(kind) as reactor:
+        old_reader, old_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        heard = threading.Event()
+        in_loop(reactor, lambda: reactor.add_reader(old_reader, lambda: None))
 
-            def swap() -> None:
-                remover = threading.Thread(target=reactor.remove, args=(old_reader,))
-                remover.start()
-                remover.join()  # in the loop: what it asked for can only be done after this callback
-                os.dup2(pipe[0], old_reader, inheritable=False)
-                reactor.add_reader(old_reader, lambda: heard.set() if os.read(old_reader, 1) else None)
+        def swap() -> None:
+            remover = threading.Thread(target=reactor.remove, args=(old_reader,))
+            remover.start()
+            remover.join()  # in the loop: what it asked for can only be done after this callback
+            os.dup2(pipe[0], old_reader, inheritable=False)
+            reactor.add_reader(old_reader, lambda: heard.set() if os.read(old_reader, 1) else None)
 
-            in_loop(reactor, swap)
-            in_loop(reactor, lambda: None)
-            os.write(pipe[1], b"x")
-            assert heard.wait(WAIT_S), kind
-            in_loop(reactor, lambda: reactor.remove(old_reader))
-            os.close(old_reader)
-            os.close(old_writer)
+        in_loop(reactor, swap)
+        in_loop(reactor, lambda: None)
+        os.write(pipe[1], b"x")
+        assert heard.wait(WAIT_S)
+        in_loop(reactor, lambda: reactor.remove(old_reader))
+        os.close(old_reader)
+        os.close(old_writer)
 
 
 # --- surprises --------------------------------------------------------------------------------------------------------
