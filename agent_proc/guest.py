@@ -77,6 +77,8 @@ class Guest:
         stdin: the child's, taken over and closed here. runs_user_code: False when it only execs.
         """
         self._context.check_single_threaded()
+        if runs_user_code:
+            self._context.enter_environment()
         ours: list[int] = []
         theirs: list[int] = [stdin] if stdin >= 0 else []
         try:

@@ -135,6 +135,7 @@ def fork_keeper(child_main: ChildMain, charge: Charge, prepare: Callable[[], Non
         pid = sysapi.fork_plain()
         if pid == 0:
             guard(child_main, charge, prepare)
+        os.sched_yield()  # let it begin: our own work after this is not what the owner waits for
     finally:
         sysapi.restore_signals(mask)
     return pid
@@ -190,22 +191,25 @@ class _Keeper:
         """Set up, fork the main process, watch until the domain is over; return the exit code."""
         charge = self.charge
         own = {0, 1, 2, charge.ctl_r, charge.status_w, charge.host_pidfd, charge.parent_pidfd, charge.probe_pidfd}
-        sysapi.close_all_but(own.union(charge.keep_fds))
+        kept = own.union(charge.keep_fds)
         sysapi.set_child_subreaper()
-        os.setsid()
-        sysapi.set_name(f"keeper {charge.label}")
         if charge.method == "auto":
             self.domain.enter_scope(charge.probe_pidfd)
         collects = gc.isenabled()
         gc.disable()  # a collection would copy every page it touches
-        self.resident_bytes, anonymous_bytes = own_memory_bytes()
         try:
             pid = os.fork() if charge.runs_user_code else sysapi.fork_plain()
         except OSError as problem:
             self._send(Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
             return EXIT_DONE
         if pid == 0:
+            sysapi.close_all_but(kept)
             _be_child(child_main, charge, own, self.pid, collects)
+        os.sched_yield()  # the child is what somebody waits for; all that follows here can be done beside it
+        sysapi.close_all_but(kept)
+        os.setsid()
+        sysapi.set_name(f"keeper {charge.label}")
+        self.resident_bytes, anonymous_bytes = own_memory_bytes()
         self.main_pid = pid
         self.main_pidfd = os.pidfd_open(pid)
         for fd in charge.keep_fds:
@@ -400,7 +404,10 @@ def _be_child(child_main: ChildMain, charge: Charge, keepers: set[int], keeper_p
         os.setsid()
         landlock.scope_signals()  # nested: neither keeper nor owner can be signalled from here on
         sysapi.set_name(charge.label)
-        sysapi.reset_handlers()
+        if charge.runs_user_code:
+            sysapi.reset_handlers()
+        else:
+            sysapi.reset_own_handlers()
         sysapi.unblock_all_signals()
         reseed()
         if collects:
@@ -416,7 +423,10 @@ def _be_child(child_main: ChildMain, charge: Charge, keepers: set[int], keeper_p
 
 
 def reseed() -> None:
-    """Give this forked process random numbers of its own; `random` itself does so at every fork."""
+    """Give this forked process random numbers of its own; a plain fork runs no hook that would."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

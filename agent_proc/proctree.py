@@ -71,8 +71,10 @@ def read_stat(pid: int) -> Stat | None:
 
 def start_ticks(pid: int) -> int | None:
     """Return when the process started, in clock ticks since boot; None when there is none."""
-    stat = read_stat(pid)
-    return None if stat is None else stat.start_ticks
+    data = _read(f"/proc/{pid}/stat")
+    if not data:
+        return None
+    return int(data[data.rindex(b")") + 2 :].split(b" ", 20)[19])
 
 
 def state(pid: int) -> str | None:

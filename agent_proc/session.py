@@ -191,9 +191,7 @@ class Session:
             except OSError as error:
                 _say(f"cannot enter {boot.cwd!r}: {error.strerror}")
                 os._exit(BOOT_EXIT)
-            os.environ.clear()
-            os.environ.update(boot.env)
-            self._context.env = dict(boot.env)
+            self._context.env = boot.env
         self._operations = Operations(self._context)
         self._context.send(Ready(WIRE_VERSION, boot.inc, os.getpid()))
         return self._operations

@@ -31,6 +31,10 @@ _FD_MAX: Final = 0xFFFF_FFFF
 _prctl: Final = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _prctl.restype = ctypes.c_int
+#: The same call for options whose argument is text: another object, because argtypes belong to it.
+_prctl_text: Final = ctypes.CDLL(None, use_errno=True).prctl
+_prctl_text.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_prctl_text.restype = ctypes.c_int
 _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
 _signalfd: Final = _libc.signalfd
@@ -99,8 +103,7 @@ def set_dumpable(dumpable: bool) -> None:
 
 def set_name(name: str) -> None:
     """Set the name that ps and /proc/PID/comm show; the kernel keeps 15 bytes."""
-    text = ctypes.create_string_buffer(name.encode("utf-8", "replace")[:15])
-    _set(_PR_SET_NAME, ctypes.addressof(text))
+    _prctl_text(_PR_SET_NAME, name.encode("utf-8", "replace")[:15], 0, 0, 0)
 
 
 def close_all_but(keep: Iterable[int]) -> None:
@@ -179,6 +182,16 @@ def reset_handlers() -> None:
         wanted: _Handler = _PYTHON_START.get(number, signal.SIG_DFL)
         if signal.getsignal(number) is not wanted:
             signal.signal(number, wanted)
+
+
+def reset_own_handlers() -> None:
+    """The same for the few signals that our processes handle or ignore: cheap enough for every fork.
+
+    The zygote has reset all the others after its preloads, and nothing of ours touches them.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
 
 
 #: Python's own start: a broken pipe and a full file are exceptions, not deaths.

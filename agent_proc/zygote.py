@@ -272,9 +272,11 @@ class _Zygote:
         """Return why this process must not fork now: a copy has one thread, whatever the others held stays locked."""
         if threading.current_thread() is not threading.main_thread():
             return f"not in the main thread but in {threading.current_thread().name}"
-        if threads := python_threads():
-            return f"the zygote has threads: {', '.join(threads)}"
+        if threading.active_count() != 1:
+            return f"the zygote has threads: {', '.join(python_threads())}"
         if (tasks := count_tasks()) != self._tasks:
+            if threads := python_threads():
+                return f"the zygote has threads: {', '.join(threads)}"
             return f"the zygote has {tasks} native threads, it had {self._tasks} after its preload"
         return ""
 

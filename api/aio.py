@@ -23,7 +23,7 @@ from procession.api.checks import check_grace, check_import_paths, check_preload
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.link import DEFAULT_SANDBOX, Link, Reach
-from procession.api.opening import HostSettings, open_client, open_engine
+from procession.api.opening import HostSettings, forget, open_client, open_engine
 from procession.api.sandbox import Sandbox
 from procession.api.verbs import PathLike
 from procession.ipc.core.backend import Response
@@ -159,6 +159,7 @@ class AsyncHost:
         if link is None or link.closed:
             return
         link.closed = True
+        forget(link.backend)
         close_async: Callable[[Callable[[], None]], None] | None = getattr(link.backend, "close_async", None)
         if close_async is None:
             link.backend.close()

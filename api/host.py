@@ -23,7 +23,7 @@ from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
 from procession.api.link import DEFAULT_SANDBOX, Link, Reach
-from procession.api.opening import HostSettings, open_client, open_engine
+from procession.api.opening import HostSettings, forget, open_client, open_engine
 from procession.api.sandbox import Sandbox
 from procession.api.session import Session
 from procession.api.verbs import PathLike
@@ -104,6 +104,7 @@ class Host:
     def close(self) -> None:
         """End every process of this host, or only the connection of a client. May be called twice."""
         self._link.closed = True
+        forget(self._link.backend)
         self._link.backend.close()
 
     def shutdown(self, grace: float | None = None) -> None:

@@ -1,10 +1,12 @@
 """How a host is opened: settings checked, then an engine of this process or a client of another one's.
 
-Imports the host room only when a host is opened, so that naming a face costs nothing.
+Imports the host room only when a host is opened, so that naming a face costs nothing. A host that is still open when the
+program ends is closed then: nothing of it is left, its temporary folder included.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,7 +79,29 @@ def open_engine(settings: HostSettings, reactor: Reactor | None = None) -> Engin
         parallel_runs=settings.parallel_runs,
         serve=settings.serve,
     )
-    return Engine(options, reactor)
+    engine = Engine(options, reactor)
+    _open_engines.add(engine)
+    return engine
+
+
+def forget(backend: Backend) -> None:
+    """Take note that a backend is closed, or about to be."""
+    _open_engines.discard(backend)
+
+
+def _close_at_exit() -> None:
+    """Close what the program left open; a loop that is closed already can only be gone without."""
+    while _open_engines:
+        engine = _open_engines.pop()
+        try:
+            engine.close()
+        except (RuntimeError, OSError):
+            pass
+
+
+_open_engines: set[Backend] = set()
+atexit.register(_close_at_exit)
+os.register_at_fork(after_in_child=_open_engines.clear)
 
 
 def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> Backend:

@@ -285,17 +285,18 @@ class SessionActor:
             over=lambda record: self._ended(number, record), breach=lambda reason: self._breach(number, reason),
             crash_output=self.output.add_crash_output,
         )
+        process = self._engine.starts.take_spare(preload) or Incarnation(self._reactor, self._engine.zygotes, preload)
+        try:
+            os.makedirs(self.project, mode=0o700, exist_ok=True)  # while the zygote forks
+        except OSError as problem:
+            process.discard()
+            self._start_failed(number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False)
+            return
         boot = boot_message(
             inc=number, session=self.id, name=self.name, cwd=self.project, env=self._engine.environment(), limits=self.limits,
             sandbox=self.spec.sandbox, parallel_runs=self.spec.parallel_runs, payload_bytes_max=PAYLOAD_BYTES_MAX,
             import_paths=(*options.import_paths, *self.spec.import_paths),
         )
-        try:
-            os.makedirs(self.project, mode=0o700, exist_ok=True)
-            process = self._engine.starts.take_spare(preload) or Incarnation(self._reactor, self._engine.zygotes, preload)
-        except OSError as problem:
-            self._start_failed(number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False)
-            return
         self._incarnation = process
         process.adopt(owner, boot, self.calls.lock, self.calls.dispatch, self.calls.pending)
         if process.over:  # it failed while it was being made
@@ -342,8 +343,9 @@ class SessionActor:
         if self._state.ready_at is None and (self._start_error is None or self._start_error.code != "version_skew"):
             doomed = self._state.doomed  # a start that was too slow was ended by us
             tail = self.output.crash_text()
+            how = doomed.detail if doomed else exit
             self._start_error = StartFailed(
-                f"the session process ended before it was ready: {doomed.detail if doomed else exit}" + (f"\n{tail}" if tail else ""),
+                f"the session process ended before it was ready: {how}" + (f"\n{tail}" if tail else ""),
                 phase="ready" if doomed else "boot", session=self.id, report=self.last_report)
         self._emit("session.ended", how=str(exit), found=self._receipt.found, left=self._receipt.left)
         self._step(LifecycleEvent("ended", exit=exit, inc=number))
@@ -432,8 +434,9 @@ class SessionActor:
             return self._start_error
         text = {
             "failed": f"the session has failed: {reason}",
-            "stopped": f"the session has finished: {reason}" if reason else "the session was stopped", "killed": "the session was killed",
-            "closed": "the host is closing", "removed": "the session was removed", "finished": f"the session has finished: {reason}",
+            "stopped": f"the session has finished: {reason}" if reason else "the session was stopped",
+            "finished": f"the session has finished: {reason}", "killed": "the session was killed",
+            "closed": "the host is closing", "removed": "the session was removed",
             "start_failed": f"the session could not be started: {reason}",
         }.get(kind, f"the session is not running ({kind}) {reason}")
         hint = "`procession why` tells its story; restart() tries again" if kind == "failed" else ""

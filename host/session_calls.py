@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from procession.host import clock
 from procession.host.core.allowance import Allowance
 from procession.host.host_call import RUN_SLACK_S, UNSTARTED_SLACK_S, HostCall
 from procession.host.payload_arena import PayloadArena, read_region
@@ -48,7 +48,6 @@ from procession.ipc.core.errors import (
     ToolTimedOut,
     from_data,
 )
-from procession.ipc.core.frames import FrameTooLarge
 from procession.ipc.core.messages import (
     Arena,
     ArenaFree,
@@ -64,7 +63,7 @@ from procession.ipc.core.messages import (
     encode,
 )
 from procession.ipc.core.operations import Nothing
-from procession.ipc.core.records import CallInfo, OutputChunk, RunReport
+from procession.ipc.core.records import CallInfo, OutputChunk
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor, Timer
 
@@ -78,7 +77,7 @@ INTERRUPT_WAIT_S: Final = 3.0
 SLOWED_S: Final = 0.05
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _RAW_NOTHING: Final = b"\x80"
-_monotonic = time.monotonic
+_monotonic = clock.monotonic
 #: A call that is over, as little of it as `calls()` shows: number, id, op, incarnation, begin, timeout, outcome.
 _Past = tuple[int, str, str, int, float, "float | None", str]
 

@@ -80,7 +80,7 @@ class ServedCalls:
         if call is not None:
             call.withdrawn = True
             return call
-        if seq > self._last_seq:
+        if seq > self._last_seq and seq not in self._early:
             if len(self._early) >= EARLY_MAX:
                 raise ProtocolBreach("too many withdrawals of calls that were never made")
             self._early.add(seq)

@@ -16,13 +16,12 @@ from helpers.waiting import wait_until
 from procession.host.control_client_state import MESSAGE_BYTES_MAX
 from procession.host.control_server import ControlServer
 from procession.host.paths import socket_address, socket_path, token_path
-from procession.ipc.core import frames
-from procession.ipc.core.backend import Done, Outcome, Request, Response
+from procession.ipc.core.backend import Done, Item, Outcome, Request, Response
 from procession.ipc.core.bounds import WIRE_VERSION
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import CallCancelled, ProcessionError, ToolRaised
-from procession.ipc.core.messages import EMPTY, Ask, ClientHello, Message, Push, Withdraw
-from procession.ipc.core.operations import OPERATIONS, FollowBody, Nothing, RunBody, RunDone
+from procession.ipc.core.messages import Ask, ClientHello, Message, Push
+from procession.ipc.core.operations import OPERATIONS, Nothing, RunBody, RunDone
 from procession.ipc.core.pushed import decode_item
 from procession.ipc.core.records import KillReceipt, OutputChunk, RunReport
 from procession.ipc.transport.reactor import Reactor
@@ -210,11 +209,11 @@ def request(op: str = "run", label: str = "", payload: bytes | None = None, **fi
     return Request(OPERATIONS[op], "s", body, payload, fields.pop("timeout_s", 5.0), **fields)
 
 
-def follow() -> Request:
-    return Request(OPERATIONS["logs"], "s", FollowBody(follow=True), None, None)
+def bytes_of(item: Item) -> bytes:
+    assert isinstance(item, OutputChunk)
+    return item.data
 
 
 __all__ = [
-    "EMPTY", "NOTHING", "REPORT", "ActedBackend", "Held", "RawClient", "Served", "Withdraw", "ask", "follow", "frames",
-    "request", "serving",
+    "NOTHING", "REPORT", "ActedBackend", "Held", "RawClient", "Served", "ask", "bytes_of", "request", "serving",
 ]

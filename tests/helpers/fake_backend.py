@@ -15,7 +15,7 @@ from procession.ipc.core.errors import CallCancelled, ProcessionError
 encode = msgspec.msgpack.Encoder().encode
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeTicket:
     """A call that the test answers."""
 
@@ -35,7 +35,7 @@ class FakeTicket:
         self.done(Response(encode(body), payload, self.call_id))
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeBackend:
     """rule: answers a request at once; without one, calls stay open in `open` until the test answers them."""
 

@@ -62,7 +62,13 @@ class EventWatch:
             self._news.notify_all()
 
     def wait(
-        self, kind: str, session: Session | None = None, *, incarnation: int = 0, count: int = 1, timeout_s: float = WAIT_S
+        self,
+        kind: str,
+        session: Session | None = None,
+        *,
+        incarnation: int = 0,
+        count: int = 1,
+        timeout_s: float = WAIT_S,
     ) -> Seen:
         """Wait for the event, the count-th of those that fit; AssertionError with all of them when it does not come."""
 
@@ -110,7 +116,9 @@ def zygote_pids(host: Host) -> set[int]:
 class Counted:
     """One call whose completions are counted, not presumed: all outcomes it was given, and when the first came."""
 
-    def __init__(self, session: Session, fn: Callable[..., object], *args: object, limits: Limits | None = None) -> None:
+    def __init__(
+        self, session: Session, fn: Callable[..., object], *args: object, limits: Limits | None = None
+    ) -> None:
         self.outcomes: list[Outcome] = []
         self.printed = threading.Event()
         self._over = threading.Event()

@@ -67,16 +67,16 @@ def _begin_or_fail(self: session_ops.Operations, context: Context) -> None:
     _begin(self, context)
 
 
-def _modules_or_fail(self: session_ops.Operations, call: Call, body: Nothing) -> None:
+def _modules_or_fail(self: session_ops.Operations, call: Call, _body: Nothing) -> None:
     order = _order(FAULT)
     context = self._context
     if not order:
-        _modules(self, call, body)
+        _modules(self, call, _body)
     elif order == "leave":  # as one that has finished: answered first, then gone
-        _modules(self, call, body)
+        _modules(self, call, _body)
         context.loop.after(0.01, lambda: os._exit(0))
     elif order == "notices":
-        _modules(self, call, body)
+        _modules(self, call, _body)
         context.loop.after(FLOOD_PERIOD_S, lambda: _flood(context))
     else:
         print(f"last words before: {order}", file=sys.stderr, flush=True)

@@ -381,6 +381,16 @@ def test_a_closed_host_says_so(on_face: Play) -> None:
     on_face(scenario)
 
 
+def test_a_host_can_be_told_to_end(on_face: Play) -> None:
+    async def scenario(host: Any) -> None:
+        assert host.pid == (await host.statistics()).pid == os.getpid()
+        assert host.data_dir.is_dir()
+        await host.shutdown(grace=1)
+        assert host.closed
+
+    on_face(scenario)
+
+
 def test_the_default_sandbox_is_refused_with_its_way_out() -> None:
     async def main() -> None:
         async with AsyncHost() as host:

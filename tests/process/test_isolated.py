@@ -394,6 +394,7 @@ def test_it_works_in_multiprocessing_children_and_pools() -> None:
     assert (done.returncode, done.stdout) == (0, "[1, 2, 3, 4]\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     (tmp_path / "test_many.py").write_text(
@@ -545,12 +546,18 @@ def test_an_executor_refuses_bad_arguments() -> None:
         executor.submit(pow, 1, 1)
 
 
-def test_nothing_is_left_when_a_program_just_ends(leak_guard: object) -> None:
+def test_nothing_is_left_when_a_program_just_ends() -> None:
     code = """
-        from procession import isolated, Sandbox
-        @isolated(sandbox=Sandbox.off())
-        def f(): return 1
-        f()
+        import asyncio
+        from procession import AsyncHost, Host, isolated, Sandbox
+        off = Sandbox.off()
+        async def main():
+            host = AsyncHost(sandbox=off)
+            s = await host.start_session()
+            print(await s.run(lambda: 1))
+        asyncio.run(main())
+        host = Host(sandbox=off)
+        print(host.start_session().run(lambda: 2), isolated(sandbox=off)(lambda: 3)())
     """
-    done = run_python(dedent(code))
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    done = run_python(dedent(code))  # the leak guard sees what it leaves: processes, and temporary folders
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2 3\n", ""), done.stderr

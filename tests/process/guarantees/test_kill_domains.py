@@ -1,20 +1,25 @@
 """What user code leaves behind, and what becomes of it when its keeper is attacked: nothing survives, the receipt counts."""
 
 import contextlib
+import inspect
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 
 from helpers.hosts import FIFTIETH_MIN, SLACK, EventWatch, count_of, kill, tree_below, wait_gone
 from helpers.proc import ProcessSeen, look_at
+from helpers.runs import User, run_python
 from procession import Host, SessionDied, ToolCrashed, ToolTimedOut
 from procession.api.core import plans
+from procession.ipc.core.backend import Outcome
 from procession.ipc.core.errors import ProcessionError
-from procession.ipc.core.records import RunReport
+from procession.ipc.core.records import OutputChunk, RunReport
 
 pytestmark = pytest.mark.process
 
@@ -86,7 +91,7 @@ def test_a_run_that_leaves_daemons_behind_is_ended_with_all_of_them(session, soa
 
 @pytest.mark.guarantee("R-12")
 def test_a_run_ended_at_its_deadline_counts_the_daemons_it_had(session) -> None:
-    printed = []
+    printed: list[OutputChunk] = []
     with pytest.raises(ToolTimedOut) as caught:
         session.run(leaves_daemons_behind, True, timeout=1, on_output=printed.append)
     pids = [int(word) for word in b"".join(chunk.data for chunk in printed).split()]
@@ -95,6 +100,37 @@ def test_a_run_ended_at_its_deadline_counts_the_daemons_it_had(session) -> None:
     assert caught.value.report is not None
     assert caught.value.report.processes_found >= 5
     assert caught.value.report.processes_left == 0
+
+
+AS_ANYBODY = """
+import json, os, sys
+from procession import Host, Sandbox, ToolTimedOut
+
+def lives(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+with Host(sandbox=Sandbox.off()) as host:
+    session = host.start_session()
+    left = [sum(map(lives, session.run(leaves_daemons_behind, False))) for _ in range(int(sys.argv[1]))]
+    try:
+        session.run(leaves_daemons_behind, True, timeout=1)
+    except ToolTimedOut as error:
+        print(json.dumps([os.getuid(), left, error.report.processes_found, error.report.processes_left]))
+"""
+
+
+@pytest.mark.guarantee("R-12")
+def test_a_plain_user_leaves_no_daemon_behind_either(plain_user: User, soak_factor: int) -> None:
+    count = count_of(1000, soak_factor)
+    script = inspect.getsource(leaves_daemons_behind) + AS_ANYBODY
+    done = run_python(script, user=plain_user, args=(str(count),), timeout=1000)
+    assert done.returncode == 0, done.stderr
+    uid, left, found, left_at_deadline = json.loads(done.stdout)
+    assert (uid, left, left_at_deadline) == (plain_user.uid, [0] * count, 0)
+    assert found >= 5
 
 
 ENDS = {
@@ -185,6 +221,10 @@ def test_a_run_whose_keeper_is_lost_cannot_be_proved_empty_so_its_session_ends(
     assert session.run(len, "back") == 4
 
 
+def told(over: threading.Event, outcome: Outcome) -> None:
+    over.set()
+
+
 @pytest.mark.guarantee("R-77")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
 def test_a_keeper_lost_while_it_ends_its_session_changes_nothing_about_the_end(host: Host, number: int) -> None:
@@ -198,7 +238,7 @@ def test_a_keeper_lost_while_it_ends_its_session_changes_nothing_about_the_end(h
         pidfd = os.pidfd_open(keeper.pid)
         over = threading.Event()
         began = time.monotonic()
-        session._link.backend.submit(plans.kill(session.id).request, lambda outcome: over.set())
+        session._link.backend.submit(plans.kill(session.id).request, partial(told, over))
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, number)
         os.close(pidfd)

@@ -36,6 +36,14 @@ def fetch(name: str, place: str) -> object:
     return {"alone": animal, "in a list": [1, animal], "none": 0}[place]
 
 
+def failure_of(session: Session, name: str, place: str) -> ToolFailed | None:
+    try:
+        session.run(fetch, name, place)
+    except ToolFailed as error:
+        return error
+    return None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_every_animal_is_answered_at_once(zoo_session: Session, place: str, soak_factor: int) -> None:
@@ -44,15 +52,14 @@ def test_every_animal_is_answered_at_once(zoo_session: Session, place: str, soak
     names = list(ANIMALS) if place == "alone" or soak_factor > 1 else list(ANIMALS)[::5]
     for name in names:
         began = time.monotonic()
-        try:
-            zoo_session.run(fetch, name, place)
-        except ToolFailed as error:
+        error = failure_of(zoo_session, name, place)
+        if error is not None:
             refused += 1
             assert isinstance(error, ToolRaised if place == "raised from" else ToolResultInvalid), (name, repr(error))
             assert error.ran == "yes"
             assert str(error), name
             if place == "raised from":
-                assert error.exception_type == "ValueError"  # type: ignore[attr-defined]
+                assert error.exception_type == "ValueError"
                 assert type(error.__cause__) is ValueError, name
         assert time.monotonic() - began <= ANSWER_S * SLACK, name
     assert refused == len(names) if place == "raised from" else refused > len(names) / 2
@@ -98,8 +105,9 @@ def test_nothing_a_tool_returns_or_raises_is_carried_out_in_the_host(zoo_session
 
 class LoopsInItsText(Exception):
     def __str__(self) -> str:
-        while True:
+        while self.args:
             pass
+        return "never"
 
 
 class ExitsInItsText(Exception):
@@ -112,6 +120,7 @@ class DiesInItsText(Exception):
         import os
 
         os.abort()
+        return "never"
 
 
 class RaisesItself(Exception):

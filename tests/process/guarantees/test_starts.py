@@ -12,6 +12,7 @@ from helpers.hosts import SLACK, EventWatch, kill, tree_below, wait_gone, zygote
 from helpers.session_faults import BOOT_FAULT, FAULT
 from procession import Host, Sandbox, Session, SessionNotRunning, StartFailed
 from procession.host.core import lifecycle_moves
+from procession.ipc.core import bounds
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -55,7 +56,7 @@ def test_a_crash_while_booting_is_told_with_its_phase_and_output(
 def test_a_hang_while_booting_is_cut_at_the_ready_deadline(
     faulty_host: Host, tmp_path: Path, soak_factor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert lifecycle_moves.READY_TIMEOUT_S == READY_TIMEOUT_S
+    assert bounds.READY_TIMEOUT_S == READY_TIMEOUT_S
     timeout_s = READY_TIMEOUT_S if soak_factor > 1 else 1.0  # the same code on a shorter clock
     monkeypatch.setattr(lifecycle_moves, "READY_TIMEOUT_S", timeout_s)
     faulty_host.start_session()
@@ -162,7 +163,7 @@ def test_a_session_that_leaves_normally_is_restarted_only_if_permanent(
 def test_a_session_that_crashes_is_restarted_unless_temporary(faulty_host: Host) -> None:
     with EventWatch(faulty_host) as events:
         for restart in ("permanent", "transient", "temporary"):
-            session: Session = faulty_host.start_session(restart=restart)  # type: ignore[arg-type]
+            session: Session = faulty_host.start_session(restart=restart)
             kill(session.status().pid)
             if restart == "temporary":
                 events.wait("session.failed", session)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 BACK_S = 1.0 + 0.3
 HANG_S = 6.0
 PYTHON_THREAD = "import threading\nthreading.Thread(target=threading.Event().wait, name='idler', daemon=True).start()\n"
-LATE_THREAD = f"import gc\ndef later():\n    exec({PYTHON_THREAD!r}, {{}})\ngc.freeze = later\n"  # freezing is the last step
+LATE_THREAD = (
+    f"import gc\ndef later():\n    exec({PYTHON_THREAD!r}, {{}})\ngc.freeze = later\n"  # freezing is the last step
+)
 
 
 @pytest.fixture
@@ -65,9 +68,7 @@ def test_a_preload_that_fails_fails_the_start_with_its_traceback(
 
 
 @pytest.mark.guarantee("R-23")
-def test_a_host_whose_own_preload_fails_says_so_at_every_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_whose_own_preload_fails_says_so_at_every_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_preload.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with Host(sandbox=Sandbox.off(), preload=["broken_preload"]) as host:
@@ -96,12 +97,7 @@ def test_a_zygote_that_has_got_threads_refuses_to_fork(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(StartFailed, match="threads: idler"):
         own_host.start_session(preload=["late_preload"])
-    late = zygote_pids(own_host) - {only_zygote_of(own_host, ())}
-    assert tree_below(*late) == []
-
-
-def only_zygote_of(host: Host, preload: tuple[str, ...]) -> int:
-    return host._link.backend.zygotes._clients[preload].pid  # type: ignore[attr-defined]
+    assert tree_below(*zygote_pids(own_host)) == []
 
 
 def stays() -> None:
@@ -113,7 +109,7 @@ def stays() -> None:
 def test_sessions_of_a_killed_zygote_come_back_on_a_new_one(
     own_host: Host, leak_guard: LeakGuard, soak_factor: int
 ) -> None:
-    sessions = [own_host.start_session(restart=kind) for kind in ("permanent", "transient", "transient")]  # type: ignore[arg-type]
+    sessions = [own_host.start_session(restart=kind) for kind in ("permanent", "transient", "transient")]
     for incarnation in range(1, count_of(200, soak_factor) + 1):
         with EventWatch(own_host) as events:
             zygote = look_at(only_zygote(own_host))
@@ -137,6 +133,10 @@ def test_sessions_of_a_killed_zygote_come_back_on_a_new_one(
     assert [seen for seen in leak_guard.marked_processes() if seen.pid not in known] == []
 
 
+def has_zygote(host: Host) -> bool:
+    return bool(zygote_pids(host))
+
+
 @pytest.mark.guarantee("R-24")
 @pytest.mark.parametrize("point", ["before_fork", "after_fork"])
 def test_a_fork_request_that_meets_a_dying_zygote_is_retried(
@@ -145,7 +145,7 @@ def test_a_fork_request_that_meets_a_dying_zygote_is_retried(
     for _ in range(count_of(200, soak_factor)):
         monkeypatch.setenv("PROCESSION_KILL_POINTS", point)  # for the first zygote, not for its successor
         with Host(sandbox=Sandbox.off()) as host, EventWatch(host) as events:
-            wait_until(lambda host=host: zygote_pids(host), "the first zygote")  # type: ignore[misc]
+            wait_until(partial(has_zygote, host), "the first zygote")
             monkeypatch.delenv("PROCESSION_KILL_POINTS")
             session = host.start_session()
             assert len(events.of("zygote.lost")) == 1
@@ -194,9 +194,9 @@ def dice(with_numpy: bool) -> tuple[object, ...]:
         next(tempfile._get_candidate_names()),  # type: ignore[attr-defined]
     ]
     if with_numpy:
-        import numpy
+        import numpy as np
 
-        thrown += [float(numpy.random.random()), float(numpy.random.default_rng().random())]
+        thrown += [float(np.random.random()), float(np.random.default_rng().random())]
     return tuple(thrown)
 
 

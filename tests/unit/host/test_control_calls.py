@@ -34,8 +34,7 @@ def opened(calls: ServedCalls, seq: int, *, follows: bool = False, drop: bool = 
 def test_numbers_that_do_not_grow_are_a_breach(numbers: tuple[int, ...]):
     calls = ServedCalls()
     with pytest.raises(ProtocolBreach, match="does not grow"):
-        for number in numbers:
-            calls.number(number)
+        [calls.number(number) for number in numbers]
 
 
 def test_a_withdrawal_ahead_of_its_call_is_remembered_once():
@@ -194,9 +193,11 @@ def test_a_body_of_random_bytes_is_refused_or_read_and_nothing_else(data: bytes,
     try:
         request = request_of(Ask(1, op, "s", 1.0, msgspec.Raw(data)))
     except InvalidRequest as error:
-        assert (error.code, error.ran) == ("invalid_body", "no")
+        refusal: InvalidRequest | None = error
     else:
+        refusal = None
         assert isinstance(request.body, OPERATIONS[op].params)
+    assert refusal is None or (refusal.code, refusal.ran) == ("invalid_body", "no")
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
