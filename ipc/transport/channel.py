@@ -8,8 +8,12 @@
               again takes the lead without telling the kernel each time; then the reactor takes it back by itself.
 
 What a message means is not decided here: `dispatch` is called with the lock held and returns what is to be run without it.
-Rules: both ends are non-blocking; nothing is ever read without the lock; whoever leaves `wait` hands the role on. A read or
-a write that an interrupt (Ctrl-C) cuts in half makes the channel unusable, loudly: half a frame is never guessed at.
+Rules: both ends are non-blocking; nothing is ever read without the lock; whoever leaves `wait` hands the role on.
+
+Ctrl-C raises in the main thread between any two instructions, and nearly always right after a system call. So what `read`
+and `write` return is put into a list by the same C call that makes them (`list.extend(map(...))`), before Python looks for
+signals: it survives the interrupt, and the channel goes on. An interrupt in the middle of the few lines that take a
+message apart makes the channel unusable, loudly: half a frame is never guessed at.
 """
 
 from __future__ import annotations
@@ -20,12 +24,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from procession.ipc.core.bounds import READ_BYTES
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
-from procession.ipc.transport.pipe_write import write
+from procession.ipc.transport.pipe_write import writer
 from procession.ipc.transport.reactor import Reactor, tell_surprise
 
 After = Sequence[Callable[[], None]]
@@ -40,8 +45,11 @@ PARK_S: Final = 0.005
 #: Longest single sleep in `wait`; what waits for ever does so in pieces that every kernel timeout can hold.
 SLEEP_S_MAX: Final = 3600.0
 
+_READ_SIZES: Final = (READ_BYTES,)
+
 _monotonic = time.monotonic
 _ident = threading.get_ident
+_read = os.read
 
 
 class Waiter:
@@ -86,6 +94,11 @@ class Channel:
         self._pending = pending
         self._on_room = on_room
         self._unsent = b""
+        self._written: list[int] = []  # what the last write took, until that is noted
+        self._inbox: list[bytes] = []  # what the last read brought, until it is taken apart
+        self._write_fds = (write_fd,)
+        self._read_fds = (read_fd,)
+        self._at_once = ((read_fd, select.POLLIN),)
         self._writing = False  # the reactor watches for room
         self._flush_due = False
         self._leader: Waiter | None = None
@@ -113,29 +126,49 @@ class Channel:
         """Write what may be written. The lock is held."""
         if self.closed:
             return
-        connection = self.connection
+        connection, written = self.connection, self._written
+        data = self._unsent
+        taking = False
         try:
-            data = self._unsent or connection.take()
-            while data:
+            while True:
+                if not data:
+                    taking = True
+                    data = self._unsent = connection.take()
+                    taking = False
+                    if not data:
+                        break
                 try:
-                    count = write(self.write_fd, data)
+                    written.extend(map(writer(), self._write_fds, (data,)))
                 except BlockingIOError:
-                    count = 0
-                except OSError:  # the reader is gone; its end is told by its keeper (law 8), so nothing is said here
-                    self._unsent = b""
-                    self._watch_writable(False)
-                    return
-                if count < len(data):
-                    self._unsent = data[count:]
                     self._watch_writable(True)
                     return
-                self._unsent = b""
-                data = connection.take() if connection.wants_write else b""
+                except OSError:  # the reader is gone; its end is told by its keeper (law 8), so nothing is said here
+                    self._unsent = b""
+                    break
+                data = self._unsent = data[written[0] :]
+                written.clear()
+                if data:
+                    self._watch_writable(True)
+                    return
+                if not connection.wants_write:
+                    break
             if self._writing:
                 self._watch_writable(False)
         except BaseException:
-            self._spoil("interrupted in the middle of a write")
+            if taking:
+                self._spoil("interrupted in the middle of a write")
+            else:
+                self._note_written(data)
             raise
+
+    def _note_written(self, data: bytes) -> None:
+        """Put right what an interrupt left, and have the reactor go on with it. The lock is held."""
+        if self._written:
+            self._unsent = data[self._written[0] :]
+            self._written.clear()
+        if not self._flush_due:
+            self._flush_due = True
+            self._reactor.call_soon(self._flush_turn)
 
     def flush_soon(self) -> None:
         """Write with the reactor's next turn, once for all that is queued by then. The lock is held, by the loop's thread."""
@@ -177,14 +210,21 @@ class Channel:
 
     def _read(self) -> tuple[After | None, ProtocolBreach | str | None]:
         """Read once and dispatch. The lock is held."""
+        inbox = self._inbox
+        try:
+            if not inbox:
+                inbox.extend(map(_read, self._read_fds, _READ_SIZES))
+        except BlockingIOError:
+            return None, None
+        except OSError as problem:
+            return None, problem.strerror or "read failed"
+        except BaseException:
+            if inbox:
+                self._reactor.call_soon(self._readable)
+            raise
         after: After | None = None
         try:
-            try:
-                data = os.read(self.read_fd, READ_BYTES)
-            except BlockingIOError:
-                return None, None
-            except OSError as problem:
-                return None, problem.strerror or "read failed"
+            data = inbox[0]
             if not data:
                 return None, "end of file"
             messages = self.connection.feed(data)
@@ -194,12 +234,16 @@ class Channel:
                 after = both = list[Callable[[], None]]()
                 for message in messages:  # one by one: what an earlier one completed is told, though a later one is a breach
                     both.extend(self._dispatch([message]) or ())
+            inbox.clear()
             if self.connection.wants_write and not self._writing:
                 self.flush()
         except ProtocolBreach as breach:
             return after, breach
         except BaseException:
-            self._spoil("interrupted in the middle of a read")
+            if inbox:
+                self._spoil("interrupted in the middle of a read")
+            elif after:
+                self._reactor.call_soon(partial(self._run, after))
             raise
         return after, None
 
@@ -336,7 +380,7 @@ class Channel:
             left = until - _monotonic()
             if left <= 0:
                 return
-            for fd, _ in poll(min(left, SLEEP_S_MAX) * 1000.0 + 0.5):
+            for fd, _ in poll(min(left, SLEEP_S_MAX) * 1000.0 + 0.5) if not self._inbox else self._at_once:
                 if fd == self._wake:
                     self._drain_wake()
                     continue

@@ -22,11 +22,9 @@ _DEFAULT = _handler_of(int(signal.SIGKILL))  # nobody can have set another one f
 _os_write = os.write
 
 
-def write(fd: int, data: bytes) -> int:
-    """Write what fits, as os.write does; BrokenPipeError, never a signal, when nobody reads any more."""
-    if _handler_of(_SIGPIPE) is not _DEFAULT:
-        return _os_write(fd, data)
-    return _write_masked(fd, data)
+def writer() -> Callable[[int, bytes], int]:
+    """Return what writes now: os.write, or one that raises BrokenPipeError and no signal when nobody reads any more."""
+    return _os_write if _handler_of(_SIGPIPE) is not _DEFAULT else _write_masked
 
 
 def _write_masked(fd: int, data: bytes) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import SLACK, EventWatch, kill
+from helpers.hosts import SLACK, Counted, EventWatch, kill
 from helpers.proc import look_at
 from helpers.session_faults import FAULT
 from helpers.waiting import wait_until
@@ -132,7 +132,8 @@ def test_stop_returns_in_time_whatever_ignores_sigterm(faulty_host: Host, hang: 
     session = faulty_host.start_session()
     pid = session.status().pid
     shell = session.start("trap '' TERM; sleep 1000 & wait; sleep 1000")
-    deaf = session.submit(ignores_sigterm)
+    deaf = Counted(session, ignores_sigterm)
+    deaf.wait_printed()
     if hang == "session":
         order(session, "spin")
         plan = plans.modules(session.id, 30.0)
@@ -145,6 +146,6 @@ def test_stop_returns_in_time_whatever_ignores_sigterm(faulty_host: Host, hang: 
     receipt = session.stop(grace=1.0)
     assert time.monotonic() - began <= 1.0 + 2.0 * SLACK
     assert receipt.left == 0
-    assert isinstance(deaf.exception(), ToolFailed | SessionDied | CallCancelled)
+    assert isinstance(deaf.wait(), ToolFailed | SessionDied | CallCancelled)
     assert [look_at(pid), look_at(shell.pid)] == [None, None]
     assert session.status().phase == "stopped"

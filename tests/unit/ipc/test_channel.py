@@ -15,7 +15,7 @@ import pytest
 
 from helpers.reactors import WAIT_S, in_loop, running_reactor
 from helpers.runs import run_python
-from helpers.waiting import wait_until
+from helpers.waiting import poll_until, wait_until
 from procession.ipc.core import frames
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
@@ -93,8 +93,8 @@ class Line:
         return [_read_call(payload).seq for _, payload in self._decoder.feed(data)]
 
     # this end
-    def send(self, number: int, size: int = 0) -> Waiter:
-        waiter = Waiter()
+    def send(self, number: int, size: int = 0, waiter: Waiter | None = None) -> Waiter:
+        waiter = waiter or Waiter()
         body = msgspec.Raw(msgspec.msgpack.encode(b"x" * size)) if size else EMPTY
         with self.channel.lock:
             self.calls[number] = waiter
@@ -455,6 +455,37 @@ def test_an_interrupt_while_polling_leaves_the_channel_whole(line: Line):
     assert line.wait(second) == Reply(1, 2)
 
 
+@pytest.mark.parametrize("moment", ["as its bytes arrive", "as the reply arrives"])
+def test_interrupts_around_system_calls_lose_nothing(line: Line, moment: str):
+    """The peer interrupts the caller just when its write, or the read of its reply, has happened; each time the call lives."""
+    rounds = 300
+    main = threading.get_ident()
+
+    def peer() -> None:
+        for _ in range(rounds):
+            (number,) = line.hear()
+            if moment == "as the reply arrives":
+                line.reply(number)
+            signal.pthread_kill(main, signal.SIGINT)
+            if moment == "as its bytes arrive":
+                line.reply(number)
+
+    def call(number: int, waiter: Waiter) -> None:
+        line.send(number, waiter=waiter)
+        line.wait(waiter)
+        poll_until(lambda: False, timeout_s=WAIT_S)  # the signal may come a little later than the reply
+
+    helper = threading.Thread(target=peer)
+    helper.start()
+    for number in range(1, rounds + 1):
+        waiter = Waiter()
+        with pytest.raises(KeyboardInterrupt):
+            call(number, waiter)
+        assert line.wait(waiter) == Reply(1, number)
+    helper.join(WAIT_S)
+    assert line.lost == []
+
+
 def test_a_wait_takes_over_a_lead_that_an_interrupt_left_behind(line: Line):
     waiter = line.send(1)
     line.channel._leader = waiter  # as if the interrupt had hit between two instructions of `wait`
@@ -573,14 +604,14 @@ def test_held_reading_reads_nothing_until_let_go(line: Line):
 def test_a_broken_pipe_ends_no_program_that_wants_to_die_of_it():
     done = run_python(
         "import os, signal\n"
-        "from procession.ipc.transport.pipe_write import write\n"
+        "from procession.ipc.transport.pipe_write import writer\n"
         "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
-        "reader, writer = os.pipe()\n"
-        "assert write(writer, b'abc') == 3\n"
+        "reader, write_fd = os.pipe()\n"
+        "assert writer()(write_fd, b'abc') == 3\n"
         "os.close(reader)\n"
         "for _ in range(3):\n"
         "    try:\n"
-        "        write(writer, b'x')\n"
+        "        writer()(write_fd, b'x')\n"
         "    except BrokenPipeError:\n"
         "        print('told')\n"
         "assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
