@@ -3,6 +3,8 @@ r"""What a child prints: read at full speed, the last part kept, the first part 
     pipe --64 KiB reads--> ring (last 1 MiB)             the answer's stdout and stderr, and the report's tail
                       \--> StreamChunk (256 KiB/s)       what does not fit rate or credit is dropped, and counted
 
+A call may ask for all of it (`lossless`): then nothing is dropped, and a reader that is slow makes the writer wait.
+
 Rules: a turn reads a bounded amount, so a flood delays nobody; the writer is never blocked longer than a turn; every byte is
 either forwarded or counted as dropped, exactly. Nothing here ever touches the mailbox's own descriptors.
 """
@@ -29,6 +31,8 @@ LABELS: Final = {STDOUT: "stdout", STDERR: "stderr"}
 TURN_BYTES_MAX: Final = 4 * READ_BYTES
 #: What may be forwarded at once before the rate counts: a whole ring.
 BURST_BYTES: Final = 1 * MiB
+#: What a lossless stream keeps of its window for the end: all that the pipe may hold when its writer is over.
+LOSSLESS_RESERVE_BYTES: Final = PIPE_BYTES
 #: Once something had to be dropped, forward only pieces worth a message of their own.
 PIECE_BYTES_MIN: Final = 4 * 1024
 
@@ -36,7 +40,7 @@ PIECE_BYTES_MIN: Final = 4 * 1024
 class Pipe:
     """One of the two output pipes of a child."""
 
-    __slots__ = ("_context", "_dropped", "_fd", "_open", "_output", "_seq", "_stream", "ring", "window")
+    __slots__ = ("_context", "_dropped", "_fd", "_open", "_output", "_seq", "_stream", "lossless", "ring", "window")
 
     def __init__(self, output: Output, context: Context, fd: int, stream: int) -> None:
         os.set_blocking(fd, False)
@@ -47,16 +51,17 @@ class Pipe:
         self._seq = 0
         self._open = False
         self._dropped = 0
+        self.lossless = False
         self.ring = Ring()
         self.window = StreamWindow()
         context.loop.watch(fd, self._turn)
 
-    def read(self, bytes_max: int = TURN_BYTES_MAX) -> bool:
-        """Take what is there, up to `bytes_max`; say whether there may be more."""
+    def read(self, bytes_max: int = TURN_BYTES_MAX, *, piece_bytes: int = READ_BYTES) -> bool:
+        """Take what is there, up to `bytes_max` and a piece; say whether there may be more."""
         left = bytes_max
         while left > 0 and self._fd >= 0:
             try:
-                data = os.read(self._fd, READ_BYTES)
+                data = os.read(self._fd, min(piece_bytes, left) if self.lossless else READ_BYTES)
             except BlockingIOError:
                 return False
             if not data:
@@ -70,7 +75,20 @@ class Pipe:
         return self._fd >= 0
 
     def _turn(self) -> None:
-        self.read()
+        if not self.lossless:
+            self.read()
+            return
+        room = self.window.room - LOSSLESS_RESERVE_BYTES
+        if room > 0:
+            self.read(min(room, TURN_BYTES_MAX), piece_bytes=min(room, READ_BYTES))
+        else:
+            self._context.loop.unwatch(self._fd)  # its writer waits until the reader has caught up
+
+    def grant(self, count: int) -> None:
+        """Take the reader's grant, and read on if that was what was missing."""
+        self.window.grant(count)
+        if self.lossless and self._fd >= 0 and not self._context.loop.is_watched(self._fd):
+            self._context.loop.watch(self._fd, self._turn)
 
     def drain(self) -> None:
         """Take everything that was written before this moment: what the pipe can hold, and no more."""
@@ -104,15 +122,19 @@ class Pipe:
             self._open = True
             send(StreamOpen(incarnation, self._seq, self._stream, LABELS[self._stream]), bulk=True)
         size = len(data)
-        allowed = min(size, self.window.room, self._output.bucket.available(monotonic()), self._context.bulk_room())
-        if allowed < size and allowed < PIECE_BYTES_MIN:
+        if self.lossless:
+            allowed = min(size, self.window.room)
+        else:
+            allowed = min(size, self.window.room, self._output.bucket.available(monotonic()), self._context.bulk_room())
+        if allowed < size and allowed < PIECE_BYTES_MIN and not self.lossless:
             allowed = 0
         for at in range(0, allowed, OUTPUT_CHUNK_BYTES):
             piece = data[at : min(at + OUTPUT_CHUNK_BYTES, allowed)]
             send(StreamChunk(incarnation, self._seq, self._stream, piece, self._dropped), bulk=True)
             self._dropped = 0
         self.window.spend(allowed)
-        self._output.bucket.take(allowed)
+        if not self.lossless:
+            self._output.bucket.take(allowed)
         self._dropped += size - allowed
 
 
@@ -137,11 +159,12 @@ class Output:
             self._printed = -(1 << 62)  # told once is enough
             self._over()
 
-    def begin(self, seq: int, bytes_max: int | None) -> None:
+    def begin(self, seq: int, bytes_max: int | None, *, lossless: bool = False) -> None:
         """Forward what is printed from now on as streams of call `seq`; count it against this limit, from zero."""
         self._printed = 0
         self._bytes_max = bytes_max
         for pipe in self._pipes.values():
+            pipe.lossless = lossless
             pipe.begin(seq)
 
     def finish(self) -> bool:
@@ -152,7 +175,7 @@ class Output:
     def grant(self, stream: int, count: int) -> None:
         """Take the reader's grant."""
         if (pipe := self._pipes.get(stream)) is not None:
-            pipe.window.grant(count)
+            pipe.grant(count)
 
     def drain(self) -> None:
         """Take what was printed before this moment."""

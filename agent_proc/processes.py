@@ -99,11 +99,11 @@ class WaitCall(QueuedCall):
 class Process:
     """One long-lived command."""
 
-    def __init__(self, processes: Processes, context: Context, number: int, order: CommandOrder, call: StartCall) -> None:
+    def __init__(self, processes: Processes, context: Context, order: CommandOrder, call: StartCall) -> None:
         self._processes = processes
         self._call = call
         self._order = order
-        self.id = f"p{number}"
+        self.id = f"p{call.seq}"  # a number no other process of the session ever has, over all its incarnations
         self.argv = order.argv
         self.seq = call.seq
         self.report: RunReport | None = None
@@ -166,7 +166,6 @@ class Processes:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._known: OrderedDict[str, Process] = OrderedDict()
-        self._made = 0
 
     def start(self, call: Call, body: ExecBody) -> None:
         """Begin a command."""
@@ -177,10 +176,9 @@ class Processes:
             raise InvalidRequest("start takes no input: write to the process instead", code="no_input")
         order = command_order(self._context, call, body)
         work = StartCall(self._context, call)
-        self._made += 1
         self._context.page.mark_started(call.seq)
         try:
-            work.process = Process(self, self._context, self._made, order, work)
+            work.process = Process(self, self._context, order, work)
         except ProcessionError as error:
             work.refuse(to_data(error))
             return

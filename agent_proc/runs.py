@@ -139,6 +139,8 @@ def not_sent(op: str) -> ErrorData:
 class Job(QueuedCall):
     """A `run` or an `exec`."""
 
+    lossless = False
+
     def __init__(self, context: Context, call: Call, label: str, limits: Limits, queue: RunQueue) -> None:
         self.op = call.op
         self._queue = queue
@@ -162,7 +164,7 @@ class Job(QueuedCall):
             self.refuse(no_resources(self.op, error))
         else:
             self._live = True
-            self.guest.output.begin(self.seq, self.limits.output_bytes)
+            self.guest.output.begin(self.seq, self.limits.output_bytes, lossless=self.lossless)
 
     def fork(self) -> None:
         """Start the guest."""
@@ -224,6 +226,7 @@ class ExecJob(Job):
     def __init__(self, context: Context, call: Call, body: ExecBody, queue: RunQueue) -> None:
         self._order = command_order(context, call, body)
         super().__init__(context, call, body.argv[0], body.limits, queue)
+        self.lossless = body.lossless
 
     def fork(self) -> None:
         order = self._order

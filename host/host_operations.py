@@ -14,7 +14,7 @@ import msgspec
 from procession.host import registry as rules
 from procession.host.session import SessionActor
 from procession.ipc.core.backend import Request, Response
-from procession.ipc.core.errors import InvalidRequest, ProcessionError, SandboxUnavailable
+from procession.ipc.core.errors import InvalidRequest, PermissionDenied, ProcessionError, SandboxUnavailable
 from procession.ipc.core.operations import (
     CallList,
     CancelBody,
@@ -225,11 +225,14 @@ class HostOperations:
         self._engine.events.emit("session.removed", actor.id, actor.incarnation)
 
     def _shutdown(self, request: Request, done: Finish) -> None:
-        """`procession down`: the answer goes out first, then the host ends."""
-        done(Nothing())
+        """`procession down`: the answer goes out first, then the host ends. A host inside a program is that program's."""
         stop = self._engine.on_shutdown
-        if stop is not None:
-            stop()
+        if stop is None:
+            raise PermissionDenied(
+                f"this host belongs to the program with pid {self._engine.pid}; only that program ends it",
+                hint="close it there, or end that program")
+        done(Nothing())
+        stop()
 
     # --- all of them ----------------------------------------------------------------------------------------
     def close_all(self, done: Callable[[], None]) -> None:

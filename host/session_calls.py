@@ -331,9 +331,9 @@ class SessionCalls:
                     self._arena.check(message.payload)
                 self._finish(call, message, after)
             elif kind is Failed:
-                call = self._answered(message.seq)
+                error = from_data(message.error)
+                call = self._answered(message.seq, ran=error.ran != "no")
                 if call is not None:
-                    error = from_data(message.error)
                     error.session, error.call_id = self.session, call.call_id
                     self._finish(call, error, after)
             elif kind is StreamChunk:
@@ -365,10 +365,12 @@ class SessionCalls:
             if self.channel is not None:
                 self.channel.hold(False)
 
-    def _answered(self, seq: int) -> HostCall | None:
+    def _answered(self, seq: int, *, ran: bool = True) -> HostCall | None:
+        """Take the call that was answered off the list. ran: not when it was refused, which says nothing of those before it."""
         call = self._calls.pop(seq, None)
         if call is not None:
-            self._last_started = max(self._last_started, seq) if call.request.op.lane != "control" else self._last_started
+            if ran and call.request.op.lane != "control":
+                self._last_started = max(self._last_started, seq)
             self._bytes = max(0, self._bytes - call.size)
             if call.region is not None:
                 assert self._arena is not None

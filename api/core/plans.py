@@ -151,9 +151,10 @@ def exec_command(
     timeout_s: float | None,
     check: bool,
     on_item: OnItem | None,
+    lossless: bool = False,
 ) -> Plan[CommandResult]:
-    """Run a command to its end."""
-    body = ExecBody(argv=argv, shell=shell, cwd=cwd, env=env, limits=limits)
+    """Run a command to its end. lossless: `on_item` gets every byte, and slows the command down if it is slow."""
+    body = ExecBody(argv=argv, shell=shell, cwd=cwd, env=env, limits=limits, lossless=lossless)
     request = _request("exec", session, body, timeout_s)
     request.payload, request.on_item = data, on_item
     return Plan(request, partial(_command_result, argv=("sh", "-c", *argv) if shell else argv, check=check))

@@ -39,13 +39,17 @@ class RunDone(Body, frozen=True, kw_only=True):
 
 
 class ExecBody(Body, frozen=True, kw_only=True):
-    """argv, or one string for `sh -c`. payload in: bytes for standard input."""
+    """argv, or one string for `sh -c`. payload in: bytes for standard input.
+
+    lossless: stream every byte; a caller that takes them slowly slows the command down instead of losing any.
+    """
 
     argv: tuple[str, ...]
     shell: bool = False
     cwd: str | None = None
     env: dict[str, str] | None = None
     limits: Limits = Limits()
+    lossless: bool = False
 
 
 class ExecDone(Body, frozen=True, kw_only=True):
@@ -156,7 +160,7 @@ class CancelBody(Body, frozen=True, kw_only=True):
 
 
 class CancelDone(Body, frozen=True, kw_only=True):
-    """verdict: not_sent, cancelled_in_session, too_late or unknown_call."""
+    """verdict: not_sent, cancelling (the call's own outcome says the rest), too_late or unknown_call."""
 
     verdict: str
 
