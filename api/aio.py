@@ -169,8 +169,14 @@ class AsyncHost:
         await asyncio.wait([over], timeout=_CLOSE_S_MAX)  # a cancelled task does not stop the closing, only its waiting
 
     async def shutdown(self, grace: float | None = None) -> None:
-        """End the host itself, for a client too, and close."""
-        await self._do(plans.shutdown(check_grace(grace)))
+        """End the host itself, for a client too, and close.
+
+        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it.
+        """
+        if self._link.is_local:
+            check_grace(grace)
+        else:
+            await self._do(plans.shutdown(check_grace(grace)))
         await self.close()
 
     async def statistics(self) -> Statistics:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Generic, TypeVar, cast
 
-from procession.api.core.item_ring import ItemRing
+from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.api.follow import ending
 from procession.api.link import Link

@@ -1,6 +1,6 @@
 """A stream that goes on: the iterator behind `logs(follow=True)` and `events(follow=True)` of the sync face.
 
-Bounded (`core/item_ring.py`): a reader that is slow loses the oldest and is told how much. It ends when it is closed, when
+Bounded (ipc/core/item_ring.py): a reader that is slow loses the oldest and is told how much. It ends when it is closed, when
 its session is removed, or with the error that ended the stream.
 """
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
 
-from procession.api.core.item_ring import ItemRing
+from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item, Outcome, Ticket
 from procession.ipc.core.errors import CallCancelled, ProcessionError

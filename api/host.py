@@ -108,8 +108,14 @@ class Host:
         self._link.backend.close()
 
     def shutdown(self, grace: float | None = None) -> None:
-        """End the host itself, for a client too, and close."""
-        self._do(plans.shutdown(check_grace(grace)))
+        """End the host itself, for a client too, and close.
+
+        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it.
+        """
+        if self._link.is_local:
+            check_grace(grace)
+        else:
+            self._do(plans.shutdown(check_grace(grace)))
         self.close()
 
     def statistics(self) -> Statistics:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,7 @@ from procession.ipc.core.operations import (
     StartBody,
     StopBody,
 )
-from procession.ipc.core.records import KillReceipt
+from procession.ipc.core.records import KillReceipt, OutputChunk
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine, HostTicket
@@ -134,9 +135,9 @@ class HostOperations:
         over = False
         if request.op.name == "logs":
             output = self._actor(request).output
-            for chunk in output.chunks(body.call)[0]:
-                on_item(chunk)
-            number = output.follow(lambda chunk: on_item(chunk) if body.call in (None, chunk.call) else None)
+            replay = _Replay(lambda chunk: on_item(chunk) if body.call in (None, chunk.call) else None)
+            number, before = output.follow(replay)
+            replay.begin(before)
 
             def stop() -> None:
                 output.unfollow(number)
@@ -277,3 +278,25 @@ def check_sandbox(sandbox: str) -> None:
             "not have", hint="pass sandbox=Sandbox.off(): limits and kill domain only, for crashy code, not for hostile code")
 
 
+class _Replay:
+    """A follower that gets what was there before it, then what comes, in order; another thread may bring it meanwhile."""
+
+    def __init__(self, give: Callable[[OutputChunk], object]) -> None:
+        self._give = give
+        self._lock = threading.Lock()
+        self._early: list[OutputChunk] | None = []
+
+    def __call__(self, chunk: OutputChunk) -> None:
+        with self._lock:
+            if self._early is not None:
+                self._early.append(chunk)
+            else:
+                self._give(chunk)
+
+    def begin(self, before: tuple[OutputChunk, ...]) -> None:
+        for chunk in before:
+            self._give(chunk)
+        with self._lock:
+            early, self._early = self._early, None
+            for chunk in early or ():
+                self._give(chunk)

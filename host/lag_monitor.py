@@ -6,15 +6,19 @@ is usually the application's own code. The watcher only reads; it wakes ten time
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 from procession.ipc.transport.reactor import Reactor
 
 LAG_WARN_S: Final = 0.1
 _PERIOD_S: Final = 0.05
+_STANDARD_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep
+_INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 class LagMonitor:
@@ -41,19 +45,35 @@ class LagMonitor:
             if lag >= LAG_WARN_S and since != reported:
                 reported = since
                 self.warnings += 1
-                self.culprit = self._place()
+                place = self._place()
+                # A turn that ended meanwhile was not where the thread is now.
+                self.culprit = place if self._reactor.busy_since() == since else "unknown"
                 self._on_lag(lag, self.culprit)
 
     def _place(self) -> str:
-        """Say where the loop's thread is: its innermost frame, and the first one outside the standard library."""
+        """Say where the loop's thread is: the first frame outside the standard library, and what of that it is in."""
         thread_id = self._reactor.thread_id()
-        frame = sys._current_frames().get(thread_id) if thread_id is not None else None
-        if frame is None:
+        innermost = sys._current_frames().get(thread_id) if thread_id is not None else None
+        if innermost is None:
             return "unknown"
-        code = frame.f_code
-        return f"{code.co_qualname} ({code.co_filename}:{frame.f_lineno})"
+        frame: FrameType | None = innermost
+        while frame is not None and _is_standard(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is None or frame is innermost:
+            return _told(innermost)
+        return f"{_told(frame)} in {_told(innermost)}"
 
     def close(self) -> None:
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
+
+
+def _is_standard(path: str) -> bool:
+    inside = path.startswith(_STANDARD_LIBRARY) and not path.startswith(_INSTALLED, len(_STANDARD_LIBRARY))
+    return inside or path.startswith("<frozen ")
+
+
+def _told(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{code.co_qualname} ({code.co_filename}:{frame.f_lineno})"

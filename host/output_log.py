@@ -70,12 +70,13 @@ class OutputLog:
             data = b"".join(c.data for c in list(self._chunks)[-64:])
         return "\n".join(data[-STDERR_TAIL_BYTES:].decode("utf-8", "replace").splitlines()[-count:])
 
-    def follow(self, follower: Follower) -> int:
+    def follow(self, follower: Follower) -> tuple[int, tuple[OutputChunk, ...]]:
+        """Hand `follower` every chunk from now on; returns its number and what came before, with nothing in between."""
         with self._lock:
             number = self._next
             self._next += 1
             self._followers[number] = follower
-            return number
+            return number, tuple(self._chunks)
 
     def unfollow(self, number: int) -> None:
         with self._lock:

@@ -22,7 +22,7 @@ from procession import (
 from procession.api import bridge
 from procession.api.bridge import AsyncFollow, backend_of, perform
 from procession.api.core import plans
-from procession.api.core.item_ring import ItemRing
+from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
 from procession.api.futures import DoneFuture, submit
