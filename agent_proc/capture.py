@@ -141,9 +141,7 @@ class Pipe:
 class Output:
     """Both output pipes of one child, with the rate they share and the limit on what they print in all."""
 
-    def __init__(
-        self, context: Context, stdout_fd: int, stderr_fd: int, over: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: Context, stdout_fd: int, stderr_fd: int, over: Callable[[], None]) -> None:
         self.bucket = TokenBucket(OUTPUT_RATE_BYTES_S, BURST_BYTES, monotonic())
         self._bytes_max: int | None = None
         self._over = over

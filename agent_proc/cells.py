@@ -207,15 +207,17 @@ class Cells:
             stderr_dropped=err.dropped,
             elapsed_s=elapsed_s,
         )
-        run_report = RunReport(tool=LABEL, pid=guest.pid, elapsed_s=elapsed_s, ended="exit", exit_code=0,
-                               stderr_tail=result.stderr[-1000:])
+        run_report = RunReport(
+            tool=LABEL, pid=guest.pid, elapsed_s=elapsed_s, ended="exit", exit_code=0, stderr_tail=result.stderr[-1000:]
+        )
         streamed = guest.output.finish()
         out.clear()
         err.clear()
         if cell.cause != "none":
             facts = guest.facts(cell.timeout_s)
-            kept = msgspec.structs.replace(run_report, ended="deadline" if cell.cause == "deadline" else "cancelled",
-                                           exit_code=None)
+            kept = msgspec.structs.replace(
+                run_report, ended="deadline" if cell.cause == "deadline" else "cancelled", exit_code=None
+            )
             cell.refuse(ended_on_purpose(cell.cause, facts, kept), streamed=streamed)
         else:
             cell.answer(CodeDone(report=run_report), _encode(result), streamed=streamed)

@@ -200,7 +200,9 @@ class Context:
     def check_single_threaded(self) -> None:
         """Refuse to fork from a process with threads; raises ProcessionError."""
         if os.stat("/proc/self/task").st_nlink != 3:
-            raise ProcessionError("the session process has threads, so it cannot fork safely", code="has_threads", ran="no")
+            raise ProcessionError(
+                "the session process has threads, so it cannot fork safely", code="has_threads", ran="no"
+            )
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:

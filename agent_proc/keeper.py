@@ -112,7 +112,16 @@ def fork_guarded(
             opened.append(parent_pidfd)
         ctl_r, ctl_w, status_r, status_w = opened[:4]
         charge = Charge(
-            ctl_r, status_w, host_pidfd, parent_pidfd, parent_pidfd, keep_fds, limits, term_grace_s, label, method,
+            ctl_r,
+            status_w,
+            host_pidfd,
+            parent_pidfd,
+            parent_pidfd,
+            keep_fds,
+            limits,
+            term_grace_s,
+            label,
+            method,
             runs_user_code,
         )
         keeper_pid = fork_keeper(child_main, charge)
@@ -355,17 +364,19 @@ class _Keeper:
         cpu_s = reaped_cpu_s()
         grown = max(0, self.max_rss_bytes - self.resident_bytes)
         peak = grown if self.watch is None else max(grown, self.watch.peak_bytes)
-        self._send(Ended(
-            raw_status=-1 if self.raw_status is None else self.raw_status,
-            cause=self._cause(cpu_s),
-            found=max(self.found, self.reaped_late),
-            left=left,
-            method=self.method,
-            elapsed_s=now - self.born,
-            cpu_s=cpu_s,
-            max_rss_bytes=grown,
-            peak_memory_bytes=peak,
-        ))
+        self._send(
+            Ended(
+                raw_status=-1 if self.raw_status is None else self.raw_status,
+                cause=self._cause(cpu_s),
+                found=max(self.found, self.reaped_late),
+                left=left,
+                method=self.method,
+                elapsed_s=now - self.born,
+                cpu_s=cpu_s,
+                max_rss_bytes=grown,
+                peak_memory_bytes=peak,
+            )
+        )
         return EXIT_LEFT if left else EXIT_DONE
 
     def _has_children(self) -> bool:

@@ -56,6 +56,15 @@ def scope_signals() -> bool:
 
 
 #: No such call, turned off at boot, attribute newer than the kernel, forbidden by a filter, too deep, no memory for it.
-_NOT_HERE: Final = frozenset({
-    errno.ENOSYS, errno.EOPNOTSUPP, errno.E2BIG, errno.EINVAL, errno.ENOMSG, errno.EPERM, errno.EACCES, errno.ENOMEM,
-})
+_NOT_HERE: Final = frozenset(
+    {
+        errno.ENOSYS,
+        errno.EOPNOTSUPP,
+        errno.E2BIG,
+        errno.EINVAL,
+        errno.ENOMSG,
+        errno.EPERM,
+        errno.EACCES,
+        errno.ENOMEM,
+    }
+)

@@ -90,10 +90,19 @@ class WaitCall(QueuedCall):
             self._process.waiters.remove(self)
         if cause == "deadline":
             text = f"{self.op}: {self._process.id} was still running after {self.timeout_s:g} s; it goes on"
-            self.refuse(ErrorData(kind="CallTimedOut", message=text, code="timeout", ran="yes", elapsed_s=self.elapsed_s))
+            self.refuse(
+                ErrorData(kind="CallTimedOut", message=text, code="timeout", ran="yes", elapsed_s=self.elapsed_s)
+            )
         else:
-            self.refuse(ErrorData(kind="CallCancelled", message=f"{self.op}: no longer waiting for {self._process.id}",
-                                  code="cancelled_in_session", ran="maybe", elapsed_s=self.elapsed_s))
+            self.refuse(
+                ErrorData(
+                    kind="CallCancelled",
+                    message=f"{self.op}: no longer waiting for {self._process.id}",
+                    code="cancelled_in_session",
+                    ran="maybe",
+                    elapsed_s=self.elapsed_s,
+                )
+            )
 
 
 class Process:
@@ -129,8 +138,13 @@ class Process:
     def info(self) -> ProcessInfo:
         """Return what is known of it now."""
         return ProcessInfo(
-            id=self.id, argv=self.argv, pid=self.guest.pid, running=self.is_running,
-            started_s_ago=monotonic() - self.guest.started_at, exit_code=self.exit_code, report=self.report,
+            id=self.id,
+            argv=self.argv,
+            pid=self.guest.pid,
+            running=self.is_running,
+            started_s_ago=monotonic() - self.guest.started_at,
+            exit_code=self.exit_code,
+            report=self.report,
         )
 
     def _born(self, _record: Born) -> None:
@@ -171,7 +185,9 @@ class Processes:
         """Begin a command."""
         running = [process for process in self._known.values() if process.is_running]
         if len(running) >= PROCESSES_MAX:
-            raise SessionLimitReached(f"{PROCESSES_MAX} processes are running in this session already", code="process_limit")
+            raise SessionLimitReached(
+                f"{PROCESSES_MAX} processes are running in this session already", code="process_limit"
+            )
         if call.payload is not None:
             raise InvalidRequest("start takes no input: write to the process instead", code="no_input")
         order = command_order(self._context, call, body)

@@ -268,8 +268,12 @@ def invalid(text: str, code: str) -> ProcessionError:
 
 def no_resources(op: str, error: OSError) -> ErrorData:
     """Return the answer to a call for which the system had no process or descriptor left."""
-    return ErrorData(kind="HostOverloaded", message=f"{op}: the system refused: {error.strerror or error}", code="resources",
-                     ran="no")
+    return ErrorData(
+        kind="HostOverloaded",
+        message=f"{op}: the system refused: {error.strerror or error}",
+        code="resources",
+        ran="no",
+    )
 
 
 class RunQueue:

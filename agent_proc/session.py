@@ -79,7 +79,7 @@ class Session:
         self._context = Context(self._connection, arena_in_fd, arena_out_fd, host_pidfd, self._page)
         self._loop = self._context.loop
         self._operations: Operations | None = None
-        self._unwritten: memoryview | None = None
+        self._unwritten: bytes | memoryview | None = None
         self._watching_write = False
         self._give_up_at: float | None = None
         self._loop.watch(mail_r, self._read)
@@ -96,7 +96,7 @@ class Session:
                 loop.turn()
             page.tick += 1
             page.write(0)  # before the answers leave: who has an answer sees its call finished
-            if connection.wants_write and self._unwritten is None:
+            if (connection.wants_write if self._unwritten is None else not self._watching_write):
                 self._write()
             if self._context.escalating or self._give_up_at is not None:
                 self._consider_ending()
@@ -106,7 +106,10 @@ class Session:
         if not data:
             self._host_gone()
         operations, page, connection = self._operations, self._page, self._connection
-        for message in connection.feed(data):
+        messages = connection.feed(data)
+        if len(messages) == 1 and self._unwritten is None and self._echo(messages[0], operations):
+            return
+        for message in messages:
             if operations is None:
                 operations = self._begin(message)
                 continue
@@ -114,22 +117,28 @@ class Session:
                 continue
             if type(message) is Call:
                 seq = message.seq
-                if (
-                    message.op == "echo"
-                    and type(message.payload) is not Arena
-                    and not self._context.stopping
-                    and not operations.has_early_cancels
-                ):
-                    page.started = seq
-                    page.write(seq)
-                    operations.seen = seq
-                    connection.send(Reply(connection.incarnation, seq, message.body, message.payload))
-                    page.finished = seq
-                else:
-                    page.write(seq)
-                    operations.call(message)
+                page.write(seq)
+                operations.call(message)
             else:
                 self._other(message, operations)
+
+    def _echo(self, message: Message, operations: Operations | None) -> bool:
+        """Answer a small echo at once, the one operation that has no effect to guard; False: it goes the way of all others."""
+        connection = self._connection
+        if (
+            type(message) is not Call
+            or message.op != "echo"
+            or operations is None
+            or type(message.payload) is Arena
+            or message.inc != connection.incarnation
+            or self._context.stopping
+            or operations.has_early_cancels
+        ):
+            return False
+        page = self._page
+        page.started = page.finished = operations.seen = message.seq
+        self._unwritten = connection.send_through(Reply(message.inc, message.seq, message.body, message.payload)) or None
+        return True
 
     def _other(self, message: Message, operations: Operations) -> None:
         match message:
@@ -153,7 +162,7 @@ class Session:
                 data = connection.take(_WRITE_BYTES)
                 if not data:
                     break
-                self._unwritten = memoryview(data)
+                self._unwritten = data
             try:
                 written = os.write(self._mail_w, self._unwritten)
             except BlockingIOError:
@@ -163,7 +172,7 @@ class Session:
                 return
             except BrokenPipeError:
                 self._host_gone()
-            self._unwritten = self._unwritten[written:] if written < len(self._unwritten) else None
+            self._unwritten = memoryview(self._unwritten)[written:] if written < len(self._unwritten) else None
             if self._unwritten is None and not connection.wants_write:
                 break
         if self._watching_write:

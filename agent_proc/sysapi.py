@@ -196,8 +196,12 @@ def reset_own_handlers() -> None:
 
 #: Python's own start: a broken pipe and a full file are exceptions, not deaths.
 _PYTHON_START: Final[dict[int, _Handler]] = {
-    signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
+    signal.SIGXFSZ: signal.SIG_IGN,
 }
-_RESETTABLE: Final = tuple(sorted(
-    number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP) and number < 32
-))
+_RESETTABLE: Final = tuple(
+    sorted(
+        number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP) and number < 32
+    )
+)

@@ -221,7 +221,9 @@ def _load(order: RunOrder, result_fd: int) -> tuple[Callable[..., Any], tuple[An
         else:
             text, _ = exception_texts(error, __file__)
             kind = exception_type(type(error))
-            told = NotRun("unpicklable_in_worker", plain(f"the call cannot be loaded in the worker: {kind}: {text}"), hint)
+            told = NotRun(
+                "unpicklable_in_worker", plain(f"the call cannot be loaded in the worker: {kind}: {text}"), hint
+            )
         flush_streams()
         tell(result_fd, told)
         _exit(0)

@@ -30,7 +30,11 @@ _OURS: Final = (
 )
 #: Read once, when the library is loaded. One thread: a pool's threads would not be there in the copy.
 _POOL_VARIABLES: Final = (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
 #: Their pools are rebuilt by pthread_atfork in the copy.
 _FORK_SAFE: Final = frozenset({"numpy", "scipy"})

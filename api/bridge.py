@@ -11,13 +11,13 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Generic, TypeVar, cast
 
-from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.api.follow import ending
 from procession.api.link import Link
 from procession.ipc.core.backend import Backend, Item, Outcome, Response, Ticket
 from procession.ipc.core.bounds import INTERPRETER_INT_GRACE_S, WORKER_TERM_GRACE_S
 from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError
+from procession.ipc.core.item_ring import ItemRing
 
 T = TypeVar("T")
 I = TypeVar("I", bound=Item)  # noqa: E741 - an item

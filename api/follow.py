@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
 
-from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item, Outcome, Ticket
 from procession.ipc.core.errors import CallCancelled, ProcessionError
+from procession.ipc.core.item_ring import ItemRing
 
 I = TypeVar("I", bound=Item)  # noqa: E741 - an item
 

@@ -58,7 +58,11 @@ class RemoteBackend:
     """See the module's text. Connecting raises HostLost (`no_host`), PermissionDenied or ProtocolError (`version_skew`)."""
 
     def __init__(
-        self, data_dir: Path | None = None, reactor: Reactor | None = None, *, program: str = "python",
+        self,
+        data_dir: Path | None = None,
+        reactor: Reactor | None = None,
+        *,
+        program: str = "python",
         cancel_on_disconnect: bool = False,
     ) -> None:
         self.data_dir = data_dir or default_data_dir()
@@ -122,8 +126,10 @@ class RemoteBackend:
         if self._closing:
             return
         self._closing = True
-        self._end(HostLost("this connection was closed", code="closed", ran="maybe"),
-                  HostLost("this connection is closed", code="closed", ran="no"))
+        self._end(
+            HostLost("this connection was closed", code="closed", ran="maybe"),
+            HostLost("this connection is closed", code="closed", ran="no"),
+        )
         _backends.discard(self)
         if self._reactor.in_loop():
             self._channel.close()
@@ -142,8 +148,10 @@ class RemoteBackend:
     def _accept(self, call: RemoteCall) -> None:
         request = call.request
         if request.payload is not None and len(request.payload) > PAYLOAD_BYTES_MAX:
-            raise MessageTooLarge(f"a payload of {len(request.payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
-                                  code="payload_too_large")
+            raise MessageTooLarge(
+                f"a payload of {len(request.payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
+                code="payload_too_large",
+            )
         with self._lock:
             if self._gone is not None:
                 raise HostLost(self._gone.message, code=self._gone.code, ran="no")
@@ -152,8 +160,11 @@ class RemoteBackend:
             elif request.wait and len(self._waiting) < WAITING_MAX:
                 self._waiting.append(call)
             else:
-                raise HostOverloaded(f"{len(self._calls)} calls are under way over this connection already",
-                                     code="too_many_calls", hint="wait for some of them, or pass wait=True to queue")
+                raise HostOverloaded(
+                    f"{len(self._calls)} calls are under way over this connection already",
+                    code="too_many_calls",
+                    hint="wait for some of them, or pass wait=True to queue",
+                )
             if call.done is not None:
                 self._channel.unpark()
                 if call.deadline < float("inf") and not call.over:
@@ -167,8 +178,17 @@ class RemoteBackend:
         if timeout_s is not None:
             timeout_s = max(0.001, min(timeout_s, call.deadline - DEADLINE_SLACK_S - _monotonic()))
         ask = Ask(
-            call.seq, request.op.name, request.session, timeout_s, msgspec.Raw(_encode(request.body)), request.payload,
-            request.on_item is not None, request.wait, request.call_id, request.fail_fast, self._cancel_on_disconnect,
+            call.seq,
+            request.op.name,
+            request.session,
+            timeout_s,
+            msgspec.Raw(_encode(request.body)),
+            request.payload,
+            request.on_item is not None,
+            request.wait,
+            request.call_id,
+            request.fail_fast,
+            self._cancel_on_disconnect,
         )
         try:
             self._connection.send(ask)
@@ -317,8 +337,10 @@ class RemoteBackend:
     def _lost(self, reason: ProtocolBreach | str) -> None:
         """The host is gone, or is none of ours: every call ends."""
         if isinstance(reason, ProtocolBreach):
-            self._end(HostLost(f"the host (pid {self.pid}) broke the protocol: {reason.reason}", code="protocol_error"),
-                      HostLost(f"the host (pid {self.pid}) broke the protocol", code="protocol_error", ran="no"))
+            self._end(
+                HostLost(f"the host (pid {self.pid}) broke the protocol: {reason.reason}", code="protocol_error"),
+                HostLost(f"the host (pid {self.pid}) broke the protocol", code="protocol_error", ran="no"),
+            )
         else:
             self._end(host_gone(self.pid, sent=True), host_gone(self.pid, sent=False))
 

@@ -55,8 +55,9 @@ class RemoteCall(Waiter):
 
 def no_host(data_dir: Path) -> HostLost:
     """Say that nobody serves this folder."""
-    return HostLost(f"no host is running for {data_dir}", code="no_host", ran="no",
-                    hint="start one with `procession up -d`")
+    return HostLost(
+        f"no host is running for {data_dir}", code="no_host", ran="no", hint="start one with `procession up -d`"
+    )
 
 
 def host_gone(host_pid: int, *, sent: bool) -> HostLost:
@@ -69,5 +70,6 @@ def no_answer(call: RemoteCall) -> CallTimedOut:
     timeout_s = call.request.timeout_s or 0.0
     return CallTimedOut(
         f"{call.request.op.name}: the host did not answer within {timeout_s:g} s and {DEADLINE_SLACK_S:g} s more",
-        call_id=call.call_id, hint="the host process may be stopped or stuck",
+        call_id=call.call_id,
+        hint="the host process may be stopped or stuck",
     )

@@ -54,8 +54,11 @@ def _token(data_dir: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise no_host(data_dir) from None
     except OSError as problem:
-        raise PermissionDenied(f"{token_path(data_dir)}: {problem.strerror}", code="permission_denied",
-                               hint="the host belongs to another user") from None
+        raise PermissionDenied(
+            f"{token_path(data_dir)}: {problem.strerror}",
+            code="permission_denied",
+            hint="the host belongs to another user",
+        ) from None
 
 
 def _connected(data_dir: Path, deadline: float) -> socket.socket:
@@ -84,7 +87,9 @@ def _connected(data_dir: Path, deadline: float) -> socket.socket:
         raise
 
 
-def _greeting(peer: socket.socket, connection: Connection, hello: ClientHello, data_dir: Path, deadline: float) -> ServerHello:
+def _greeting(
+    peer: socket.socket, connection: Connection, hello: ClientHello, data_dir: Path, deadline: float
+) -> ServerHello:
     connection.send(hello)
     try:
         peer.sendall(connection.take())
@@ -103,8 +108,9 @@ def _greeting(peer: socket.socket, connection: Connection, hello: ClientHello, d
         try:
             messages = connection.feed(data)
         except ProtocolBreach as breach:
-            raise ProtocolError(f"what listens in {data_dir} is no host of this version: {breach.reason}",
-                                code="version_skew", ran="no") from None
+            raise ProtocolError(
+                f"what listens in {data_dir} is no host of this version: {breach.reason}", code="version_skew", ran="no"
+            ) from None
         if not messages:
             continue
         first = messages[0]
@@ -113,12 +119,18 @@ def _greeting(peer: socket.socket, connection: Connection, hello: ClientHello, d
         if first.version != WIRE_VERSION:
             raise ProtocolError(
                 f"the host (pid {first.pid}) speaks protocol version {first.version}, this client version {WIRE_VERSION}",
-                code="version_skew", ran="no", hint="restart the host with this release",
+                code="version_skew",
+                ran="no",
+                hint="restart the host with this release",
             )
         os.set_blocking(peer.fileno(), False)
         return first  # type: ignore[no-any-return]
 
 
 def _unresponsive(data_dir: Path) -> HostLost:
-    return HostLost(f"the host of {data_dir} did not answer within {GREETING_TIMEOUT_S:g} s", code="host_unresponsive",
-                    ran="no", hint="its process may be stopped or stuck")
+    return HostLost(
+        f"the host of {data_dir} did not answer within {GREETING_TIMEOUT_S:g} s",
+        code="host_unresponsive",
+        ran="no",
+        hint="its process may be stopped or stuck",
+    )

@@ -73,7 +73,12 @@ class ControlClient:
     """See the module's text. `on_over(client, reason)` is called once, in the reactor's thread."""
 
     def __init__(
-        self, fd: int, peer: PeerIdentity, host: HostIdentity, backend: Backend, reactor: Reactor,
+        self,
+        fd: int,
+        peer: PeerIdentity,
+        host: HostIdentity,
+        backend: Backend,
+        reactor: Reactor,
         on_over: Callable[[ControlClient, ProtocolBreach | str], None],
     ) -> None:
         self.peer = peer
@@ -130,11 +135,16 @@ class ControlClient:
         if hello.version != WIRE_VERSION:
             error = ProtocolError(
                 f"this host (pid {self._host.pid}) speaks protocol version {WIRE_VERSION}, the client version {hello.version}",
-                code="version_skew", ran="no", hint="restart the host with the release the client has",
+                code="version_skew",
+                ran="no",
+                hint="restart the host with the release the client has",
             )
         elif not hmac.compare_digest(hello.token.encode(), self._host.token.encode()):
-            error = PermissionDenied("the token is not this host's", code="wrong_token",
-                                     hint="the host may have been restarted a moment ago: connect again")
+            error = PermissionDenied(
+                "the token is not this host's",
+                code="wrong_token",
+                hint="the host may have been restarted a moment ago: connect again",
+            )
         if error is not None:
             self._refuse(error)
             return [lambda: self.end(error.code)]
@@ -243,7 +253,9 @@ class ControlClient:
             try:
                 self._connection.send(Answer(seq, raw, news.payload))
             except FrameTooLarge:
-                error = MessageTooLarge("the result is too large for the control socket", code="payload_too_large", ran="yes")
+                error = MessageTooLarge(
+                    "the result is too large for the control socket", code="payload_too_large", ran="yes"
+                )
                 self._connection.send(Refused(seq, to_data(error)))
         else:
             self._connection.send(Push(seq, encode_item(news)))

@@ -28,19 +28,30 @@ def request_of(ask: Ask) -> Request:
     """Return the request that a client asks for, without its `on_item`. Raises InvalidRequest or MessageTooLarge."""
     op = OPERATIONS.get(ask.op)
     if op is None:
-        raise InvalidRequest(f"{ask.op[:80]!r} is no operation of this host", code="unknown_operation",
-                             hint="client and host may be of different releases")
+        raise InvalidRequest(
+            f"{ask.op[:80]!r} is no operation of this host",
+            code="unknown_operation",
+            hint="client and host may be of different releases",
+        )
     if len(ask.session) > _NAME_CHARS_MAX or len(ask.call_id) > _NAME_CHARS_MAX:
         raise InvalidRequest("a session or call id is absurdly long", code="invalid_session_id")
     if ask.payload is not None and len(ask.payload) > PAYLOAD_BYTES_MAX:
-        raise MessageTooLarge(f"a payload of {len(ask.payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
-                              code="payload_too_large")
+        raise MessageTooLarge(
+            f"a payload of {len(ask.payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
+            code="payload_too_large",
+        )
     try:
         body = _DECODERS[op.name].decode(ask.body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as problem:
         raise InvalidRequest(f"{op.name}: {str(problem)[:200]}", code="invalid_body") from None
     return Request(
-        op, ask.session, body, ask.payload, _timeout_of(ask, op, body), wait=ask.wait, fail_fast=ask.fail_fast,
+        op,
+        ask.session,
+        body,
+        ask.payload,
+        _timeout_of(ask, op, body),
+        wait=ask.wait,
+        fail_fast=ask.fail_fast,
         call_id=ask.call_id,
     )
 
@@ -56,6 +67,7 @@ def _timeout_of(ask: Ask, op: Operation, body: msgspec.Struct) -> float | None:
     if timeout_s is None:
         return None if follows(body) else op.timeout_s
     if not (math.isfinite(timeout_s) and 0 < timeout_s <= TIMEOUT_S_MAX):
-        raise InvalidRequest(f"timeout must be above 0 and at most {TIMEOUT_S_MAX:g} s, not {timeout_s!r}",
-                             code="invalid_timeout")
+        raise InvalidRequest(
+            f"timeout must be above 0 and at most {TIMEOUT_S_MAX:g} s, not {timeout_s!r}", code="invalid_timeout"
+        )
     return timeout_s

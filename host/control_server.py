@@ -51,7 +51,13 @@ class ControlServer:
     """See the module's text. Made, used and closed in the reactor's thread (made before it runs, at the latest)."""
 
     def __init__(
-        self, backend: Backend, reactor: Reactor, data_dir: Path, *, pid: int, on_event: OnEvent,
+        self,
+        backend: Backend,
+        reactor: Reactor,
+        data_dir: Path,
+        *,
+        pid: int,
+        on_event: OnEvent,
         refuse_pids: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self.path = socket_path(data_dir)
@@ -76,7 +82,10 @@ class ControlServer:
     def open(cls, engine: Engine) -> ControlServer:
         """Serve an engine's data directory; raises StorageError."""
         return cls(
-            engine, engine.reactor, engine.data_dir, pid=engine.pid,
+            engine,
+            engine.reactor,
+            engine.data_dir,
+            pid=engine.pid,
             on_event=lambda kind, data: engine.events.emit(kind, None, 0, **data),
             refuse_pids=lambda pid: descends_from(pid, engine.zygotes.pids),
         )
@@ -97,7 +106,9 @@ class ControlServer:
         self._on_event("control.accept_failed", {"text": problem.strerror or str(problem)})
         fd = self._socket.fileno()
         self._reactor.pause(fd)
-        self._reactor.call_at(self._reactor.now() + _ACCEPT_PAUSE_S, lambda: None if self._closed else self._reactor.resume(fd))
+        self._reactor.call_at(
+            self._reactor.now() + _ACCEPT_PAUSE_S, lambda: None if self._closed else self._reactor.resume(fd)
+        )
 
     def _admit(self, peer: socket.socket) -> None:
         identity = _identity_of(peer)
@@ -112,7 +123,9 @@ class ControlServer:
 
     def _objection(self, peer: PeerIdentity) -> ProcessionError | None:
         if peer.uid not in (0, os.geteuid()):
-            return PermissionDenied(f"this host belongs to user {os.geteuid()}, not to user {peer.uid}", code="wrong_user")
+            return PermissionDenied(
+                f"this host belongs to user {os.geteuid()}, not to user {peer.uid}", code="wrong_user"
+            )
         if len(self.clients) > CLIENTS_MAX:
             return HostOverloaded(f"{CLIENTS_MAX} programs are connected to this host already", code="too_many_clients")
         if self._refuse_pids(peer.pid):
@@ -172,7 +185,9 @@ def descends_from(pid: int, ancestors: Collection[int]) -> bool:
 
 
 def _identity_of(peer: socket.socket) -> PeerIdentity:
-    pid, uid, _gid = struct.unpack("iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    pid, uid, _gid = struct.unpack(
+        "iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    )
     return PeerIdentity(pid, uid)
 
 

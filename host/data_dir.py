@@ -142,11 +142,17 @@ def _check(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise StorageError(f"{path}: is not a folder", code="not_a_folder")
     if found.st_uid != os.geteuid():
-        raise StorageError(f"{path}: belongs to user {found.st_uid}, this is user {os.geteuid()}", code="wrong_owner",
-                           hint="give a folder of your own")
+        raise StorageError(
+            f"{path}: belongs to user {found.st_uid}, this is user {os.geteuid()}",
+            code="wrong_owner",
+            hint="give a folder of your own",
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StorageError(f"{path}: others may write in it (mode {stat.S_IMODE(found.st_mode):04o})",
-                           code="not_private", hint=f"chmod go-w {path}")
+        raise StorageError(
+            f"{path}: others may write in it (mode {stat.S_IMODE(found.st_mode):04o})",
+            code="not_private",
+            hint=f"chmod go-w {path}",
+        )
 
 
 def _storage_error(path: Path, problem: OSError) -> ProcessionError:
@@ -169,8 +175,11 @@ def _lock(path: Path) -> int:
             holder = _holder(fd)
             os.close(fd)
             who = f"a host (pid {holder})" if holder else "another host"
-            raise AlreadyExists(f"{who} has this data directory: {path}", code="already_started",
-                                hint="use it with Host.connect(), or give another folder") from None
+            raise AlreadyExists(
+                f"{who} has this data directory: {path}",
+                code="already_started",
+                hint="use it with Host.connect(), or give another folder",
+            ) from None
         except OSError:
             os.close(fd)
             raise

@@ -189,11 +189,22 @@ class Engine:
         """Count what this host has done so far."""
         actors, tally = self.registry.all(), self.registry.tally()
         return Statistics(
-            pid=self.pid, uptime_s=clock.monotonic() - self.started_at, sessions=len(actors),
-            running=sum(1 for a in actors if a.running), calls=tally.calls, failed=tally.failed, late=tally.late,
-            restarts=tally.restarts, starts=tally.starts, breaches=self.breaches,
-            events=self.events.last_number, events_dropped=self.events.dropped, lag_ms_max=round(self.lag.lag_s_max * 1e3, 3),
-            lag_warnings=self.lag.warnings, lag_culprit=self.lag.culprit, rss_bytes=_rss_bytes(),
+            pid=self.pid,
+            uptime_s=clock.monotonic() - self.started_at,
+            sessions=len(actors),
+            running=sum(1 for a in actors if a.running),
+            calls=tally.calls,
+            failed=tally.failed,
+            late=tally.late,
+            restarts=tally.restarts,
+            starts=tally.starts,
+            breaches=self.breaches,
+            events=self.events.last_number,
+            events_dropped=self.events.dropped,
+            lag_ms_max=round(self.lag.lag_s_max * 1e3, 3),
+            lag_warnings=self.lag.warnings,
+            lag_culprit=self.lag.culprit,
+            rss_bytes=_rss_bytes(),
         )
 
     # --- ends -----------------------------------------------------------------------------------------------

@@ -120,7 +120,10 @@ class EventLog:
     """See the module's text. last_number: of the newest event. dropped: refused to sessions over their rate, in all."""
 
     def __init__(
-        self, *, kept: int = EVENTS_KEPT, monotonic: Callable[[], float] = clock.monotonic,
+        self,
+        *,
+        kept: int = EVENTS_KEPT,
+        monotonic: Callable[[], float] = clock.monotonic,
         wall: Callable[[], float] = clock.wall,
     ) -> None:
         self.lock = threading.Lock()
@@ -148,8 +151,15 @@ class EventLog:
                     return
                 lost, bucket.dropped = bucket.dropped, 0
             self.last_number += 1
-            event = Event(number=self.last_number, at=self._wall(), type=type, session=session, incarnation=inc,
-                          data=data, dropped=lost)
+            event = Event(
+                number=self.last_number,
+                at=self._wall(),
+                type=type,
+                session=session,
+                incarnation=inc,
+                data=data,
+                dropped=lost,
+            )
             self._ring.push(event, size)
             wake = [reader for reader in self._subscribers if reader.push(event, size)]
         for reader in wake:

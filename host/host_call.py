@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import threading
+from collections import deque
+from typing import Any, Final
 
-from procession.ipc.core.backend import Done, Request, Response
+from procession.host.core.call_ledger import Entry
+from procession.ipc.core.backend import Done, Request
 from procession.ipc.core.bounds import (
+    INLINE_BYTES_MAX,
     INTERPRETER_INT_GRACE_S,
     PROOF_TIMEOUT_S,
     SESSION_OVERRUN_GRACE_S,
     WORKER_TERM_GRACE_S,
 )
-from procession.ipc.core.errors import ProcessionError
-from procession.ipc.core.messages import Reply
-from procession.ipc.transport.channel import Waiter
 
 #: A run's deadline is the session's to keep; the host steps in this long after it, when every step of the session's own
 #: ladder (interrupt, SIGTERM, SIGKILL, proof) has had its time.
@@ -21,33 +22,26 @@ RUN_SLACK_S: Final = INTERPRETER_INT_GRACE_S + WORKER_TERM_GRACE_S + PROOF_TIMEO
 #: A run that the session has not begun this long after its deadline will not be begun: the session is stopped or stuck.
 UNSTARTED_SLACK_S: Final = 0.25
 
-CallState = Literal["queued", "sent", "over"]
 
+class HostCall(Entry):
+    """See the module's text. It is its own waiter (channel.py): `outcome` is what came, still encoded, or an error.
 
-class HostCall(Waiter):
-    """See the module's text. Deadlines are monotonic seconds; `outcome` is what came, still encoded, or an error."""
+    size: what it takes of the mailbox; a payload that lies in the arena is not in there.
+    """
 
-    __slots__ = ("cancelled", "deadline", "done", "due", "incarnation", "opened_at", "overdue", "region", "request", "seq",
-                 "size", "state")
+    __slots__ = ("body", "done", "gate", "items", "outcome", "overdue", "region", "request")
 
-    def __init__(self, request: Request, done: Done | None, now: float) -> None:
-        super().__init__()
-        self.outcome: Reply | Response | ProcessionError | None = None
+    def __init__(self, request: Request, body: bytes, done: Done | None, now: float) -> None:
+        op, payload = request.op, request.payload
+        size = len(body)
+        if payload is not None and len(payload) <= INLINE_BYTES_MAX:
+            size += len(payload)
+        super().__init__(op.name, op.lane, now, request.timeout_s, size, request.call_id)
         self.request = request
+        self.body = body
         self.done = done
-        self.seq = 0
-        self.incarnation = 0
-        self.opened_at = now
-        self.state: CallState = "queued"
-        self.cancelled = False
+        self.outcome: Any = None
+        self.items: deque[Any] | None = None
+        self.gate: threading.Lock | None = None
         self.overdue = False  # its session is being ended because of it
         self.region: int | None = None  # where its payload lies in the arena
-        self.size = len(request.payload) if request.payload else 0
-        timeout_s = request.timeout_s
-        self.deadline = now + timeout_s if timeout_s is not None else float("inf")
-        self.due = self.deadline
-        """When the host looks at it next: its deadline, later the end of the session's own time to keep it."""
-
-    @property
-    def call_id(self) -> str:
-        return self.request.call_id or f"c{self.seq}"

@@ -57,7 +57,7 @@ class HostOperations:
             "cancel": self._cancel,
             "logs": self._logs,
             "events": self._events,
-            "statistics": lambda r: engine.statistics(),
+            "statistics": lambda _: engine.statistics(),
         }
         self._acts: dict[str, Callable[[Request, Finish], None]] = {
             "start_session": self._start,
@@ -130,7 +130,8 @@ class HostOperations:
     # --- following ------------------------------------------------------------------------------------------
     def _follow(self, request: Request, done: Finish, ticket: HostTicket) -> None:
         body = request.body
-        assert isinstance(body, FollowBody) and request.on_item is not None
+        assert isinstance(body, FollowBody)
+        assert request.on_item is not None
         on_item = request.on_item
         over = False
         if request.op.name == "logs":
@@ -178,7 +179,9 @@ class HostOperations:
         folder = None
         if spec.project is not None:
             if not os.path.isabs(spec.project):
-                raise InvalidRequest(f"a project path must be absolute here, not {spec.project!r}", code="path_not_absolute")
+                raise InvalidRequest(
+                    f"a project path must be absolute here, not {spec.project!r}", code="path_not_absolute"
+                )
             folder = rules.folder_key(spec.project)
         name = rules.check_name(spec.name or default_name(spec.project, ident))
         actor = SessionActor(engine, spec, ident, name)
@@ -213,7 +216,7 @@ class HostOperations:
     def _remove(self, request: Request, done: Finish) -> None:
         actor = self._actor(request)
 
-        def stopped(result: KillReceipt | ProcessionError) -> None:
+        def stopped(_: KillReceipt | ProcessionError) -> None:
             self._forget(actor)
             done(Nothing())
 
@@ -225,13 +228,14 @@ class HostOperations:
         self._engine.folder.remove_session(actor.id)
         self._engine.events.emit("session.removed", actor.id, actor.incarnation)
 
-    def _shutdown(self, request: Request, done: Finish) -> None:
+    def _shutdown(self, _: Request, done: Finish) -> None:
         """`procession down`: the answer goes out first, then the host ends. A host inside a program is that program's."""
         stop = self._engine.on_shutdown
         if stop is None:
             raise PermissionDenied(
                 f"this host belongs to the program with pid {self._engine.pid}; only that program ends it",
-                hint="close it there, or end that program")
+                hint="close it there, or end that program",
+            )
         done(Nothing())
         stop()
 
@@ -275,7 +279,9 @@ def check_sandbox(sandbox: str) -> None:
     if sandbox != "off":
         raise SandboxUnavailable(
             f"the sandbox {sandbox!r} needs confinement layers (namespaces, Landlock rules, seccomp) that this version does "
-            "not have", hint="pass sandbox=Sandbox.off(): limits and kill domain only, for crashy code, not for hostile code")
+            "not have",
+            hint="pass sandbox=Sandbox.off(): limits and kill domain only, for crashy code, not for hostile code",
+        )
 
 
 class _Replay:

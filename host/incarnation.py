@@ -22,7 +22,7 @@ from procession.ipc.core import status_page
 from procession.ipc.core.bounds import READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
-from procession.ipc.core.errors import ProcessionError
+from procession.ipc.core.errors import ProcessionError, StartFailed
 from procession.ipc.core.messages import Boot, Born, Ended, Ready, Shutdown
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor
@@ -66,6 +66,7 @@ class Incarnation:
         self._boot: tuple[Boot, threading.Lock] | None = None
         self._pending_crash = b""
         self._early_ready: Ready | None
+        self._failure: tuple[ProcessionError, bool] | None = None  # it failed before anybody was there to be told
         self._fds_open = False
         zygotes.fork(preload, self._make_fds, self._forked)
 
@@ -87,10 +88,8 @@ class Incarnation:
     def _forked(self, result: ForkedKeeper | ProcessionError, zygote_pid: int) -> None:
         self.zygote_pid = zygote_pid
         if isinstance(result, ProcessionError):
-            was_over, self.over = self.over, True
-            self._drop_fds()
-            if self._owner is not None and not was_over:
-                self._owner.start_failed(result, result.code in ("zygote_lost", "zygote_hangs"))
+            if not self.over:
+                self._fail(result, result.code in ("zygote_lost", "zygote_hangs"))
             return
         self.forked = True
         self.keeper_pid = result.pid
@@ -99,9 +98,22 @@ class Incarnation:
             return
         self._keeper.adopt(result.pid, result.pidfd)
 
+    def _fail(self, error: ProcessionError, zygote: bool) -> None:
+        """There will be no process: tell the owner, or the one who adopts it."""
+        self.over = True
+        self._drop_fds()
+        if self._owner is not None:
+            self._owner.start_failed(error, zygote)
+        else:
+            self._failure = (error, zygote)
+
     # --- adoption -------------------------------------------------------------------------------------------
     def adopt(
-        self, owner: Owner, boot: Boot, lock: threading.Lock, dispatch: Callable[[list[Any]], After | None],
+        self,
+        owner: Owner,
+        boot: Boot,
+        lock: threading.Lock,
+        dispatch: Callable[[list[Any]], After | None],
         pending: Callable[[], bool],
     ) -> None:
         """Give the process its Boot and its owner. lock, dispatch, pending: of the owner's calls, for the channel."""
@@ -112,10 +124,18 @@ class Incarnation:
         self._pending = pending
         self._boot = (boot, lock)
         self.asked_at = self._reactor.now()
+        if self._failure is not None:
+            owner.start_failed(*self._failure)
         if self.over:
             return
-        if self._fds_open:
-            self._open_channel()
+        try:
+            if self._fds_open:
+                self._open_channel()
+        except OSError as problem:
+            self._fail(
+                StartFailed(f"no descriptors for a session: {problem}", phase="resources", code="no_descriptors"), False
+            )
+            return
         if self._pending_crash:
             owner.crash_output(self._pending_crash)
         if self._keeper is not None and self._keeper.born is not None:
@@ -126,11 +146,30 @@ class Incarnation:
         boot, lock = self._boot
         connection = Connection("host", incarnation=boot.inc)
         channel = self.channel = Channel(
-            self.fds.mail_r, self.fds.mail_w, connection, self._reactor, self._messages, self._lost, lock=lock,
+            self.fds.mail_r,
+            self.fds.mail_w,
+            connection,
+            self._reactor,
+            self._messages,
+            self._lost,
+            lock=lock,
             pending=self._pending,
         )
-        boot = Boot(boot.version, boot.inc, boot.session, boot.name, boot.cwd, boot.env, boot.limits, boot.sandbox,
-                    boot.parallel_runs, self.fds.pipe_bytes // 2, ARENA_BYTES, boot.payload_bytes_max, boot.import_paths)
+        boot = Boot(
+            boot.version,
+            boot.inc,
+            boot.session,
+            boot.name,
+            boot.cwd,
+            boot.env,
+            boot.limits,
+            boot.sandbox,
+            boot.parallel_runs,
+            self.fds.pipe_bytes // 2,
+            ARENA_BYTES,
+            boot.payload_bytes_max,
+            boot.import_paths,
+        )
         with lock:
             connection.send(boot)
             channel.flush()
@@ -277,8 +316,31 @@ class Incarnation:
 
 
 def boot_message(
-    *, inc: int, session: str, name: str, cwd: str, env: dict[str, str], limits: Any, sandbox: str, parallel_runs: int,
-    payload_bytes_max: int, import_paths: tuple[str, ...],
+    *,
+    inc: int,
+    session: str,
+    name: str,
+    cwd: str,
+    env: dict[str, str],
+    limits: Any,
+    sandbox: str,
+    parallel_runs: int,
+    payload_bytes_max: int,
+    import_paths: tuple[str, ...],
 ) -> Boot:
     """Make the greeting; the sizes of its pipe and arena are filled in with the descriptors."""
-    return Boot(WIRE_VERSION, inc, session, name, cwd, env, limits, sandbox, parallel_runs, 0, 0, payload_bytes_max, import_paths)
+    return Boot(
+        WIRE_VERSION,
+        inc,
+        session,
+        name,
+        cwd,
+        env,
+        limits,
+        sandbox,
+        parallel_runs,
+        0,
+        0,
+        payload_bytes_max,
+        import_paths,
+    )

@@ -23,7 +23,11 @@ class KeeperLink:
     """One keeper. `on_ended(record)` is called once in the reactor's thread; None means the keeper was lost."""
 
     def __init__(
-        self, reactor: Reactor, ctl_w: int, status_r: int, on_born: Callable[[Born], None],
+        self,
+        reactor: Reactor,
+        ctl_w: int,
+        status_r: int,
+        on_born: Callable[[Born], None],
         on_ended: Callable[[Ended | None], None],
     ) -> None:
         self.pid = 0

@@ -36,8 +36,9 @@ class HostOptions:
         for name, least in (("max_sessions", 1), ("spares", 0), ("parallel_runs", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InvalidRequest(f"{name}: must be a whole number of at least {least}, not {value!r}",
-                                     code="invalid_option")
+                raise InvalidRequest(
+                    f"{name}: must be a whole number of at least {least}, not {value!r}", code="invalid_option"
+                )
 
     @property
     def serves(self) -> bool:

@@ -67,7 +67,10 @@ def socket_address(path: Path) -> Iterator[str]:
         if len(os.fsencode(short)) > SOCKET_PATH_BYTES_MAX or not os.path.isdir(os.path.dirname(short)):
             raise StorageError(
                 f"{path}: the path of a Unix socket has at most {SOCKET_PATH_BYTES_MAX} bytes, and there is no /proc to "
-                "shorten it by", code="socket_path", hint="use a data folder with a shorter path")
+                "shorten it by",
+                code="socket_path",
+                hint="use a data folder with a shorter path",
+            )
         yield short
     finally:
         os.close(folder)

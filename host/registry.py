@@ -41,7 +41,9 @@ def check_name(name: str) -> str:
     if not name.strip():
         raise InvalidRequest("a session's name cannot be blank", code="invalid_name")
     if len(name) > NAME_CHARS_MAX:
-        raise InvalidRequest(f"a session's name has at most {NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long")
+        raise InvalidRequest(
+            f"a session's name has at most {NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long"
+        )
     return name
 
 
@@ -50,7 +52,9 @@ def folder_key(path: str) -> FolderKey:
     try:
         found = os.stat(path)
     except OSError as problem:
-        raise InvalidRequest(f"the project folder {path!r} cannot be used: {problem.strerror}", code="path_not_found") from None
+        raise InvalidRequest(
+            f"the project folder {path!r} cannot be used: {problem.strerror}", code="path_not_found"
+        ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise InvalidRequest(f"the project path {path!r} is not a folder", code="path_not_directory")
     return found.st_dev, found.st_ino
@@ -81,8 +85,10 @@ class Registry:
         with self._lock:
             running = sum(1 for other in self._sessions.values() if other.takes_slot)
             if running >= self.sessions_max:
-                raise SessionLimitReached(f"this host may run {self.sessions_max} sessions and does",
-                                          hint="stop one, or give the host a larger max_sessions")
+                raise SessionLimitReached(
+                    f"this host may run {self.sessions_max} sessions and does",
+                    hint="stop one, or give the host a larger max_sessions",
+                )
             if actor.id in self._sessions:
                 raise AlreadyExists(f"a session with the id {actor.id} exists", code="session_exists", session=actor.id)
             if folder is not None and exclusive:
@@ -93,8 +99,12 @@ class Registry:
     def _claim(self, folder: FolderKey, session: str) -> None:
         holder = self._folders.get(folder)
         if holder is not None and holder != session:
-            raise AlreadyExists(f"session {holder} has this project folder open", code="project_already_open", session=holder,
-                                hint=f"resume {holder}, or pass exclusive=False to share the folder")
+            raise AlreadyExists(
+                f"session {holder} has this project folder open",
+                code="project_already_open",
+                session=holder,
+                hint=f"resume {holder}, or pass exclusive=False to share the folder",
+            )
         self._folders[folder] = session
 
     def reclaim(self, actor: SessionActor) -> None:
@@ -134,8 +144,11 @@ class Registry:
                 named = [actor for actor in self._sessions.values() if actor.id.startswith(id_or_name)]
             live = [actor for actor in named if actor.takes_slot] or named
         if not live:
-            raise SessionNotFound(f"there is no session {id_or_name!r} on this host", session=id_or_name,
-                                  hint="`procession ps --all` lists them")
+            raise SessionNotFound(
+                f"there is no session {id_or_name!r} on this host",
+                session=id_or_name,
+                hint="`procession ps --all` lists them",
+            )
         return min(live, key=lambda actor: actor.created_at)
 
     def named(self, name: str) -> SessionActor | None:

@@ -18,8 +18,8 @@ from procession.host.core import lifecycle
 from procession.host.core.lifecycle_values import (
     Abandon,
     Action,
-    AnswerWaiters,
     Announce,
+    AnswerWaiters,
     ArmTimer,
     BeginBackoff,
     CancelTimer,
@@ -51,7 +51,7 @@ from procession.ipc.core.errors import (
     StartFailed,
 )
 from procession.ipc.core.limits import merge
-from procession.ipc.core.messages import Born, Ended, Notice, Ready
+from procession.ipc.core.messages import Ended, Notice, Ready
 from procession.ipc.core.operations import StartBody, StoryDone
 from procession.ipc.core.records import EndKind, KillReceipt, RunReport, SessionStatus
 from procession.ipc.transport.reactor import Timer
@@ -82,11 +82,18 @@ class SessionActor:
         self._engine = engine
         self._reactor = engine.reactor
         self.calls = SessionCalls(
-            engine.reactor, session=ident, overdue=self._overdue, other=self._other, output=self.output.add, wake=self._wanted
+            engine.reactor,
+            session=ident,
+            overdue=self._overdue,
+            other=self._other,
+            output=self.output.add,
+            wake=self._wanted,
         )
         self._state = Lifecycle(policy=RestartPolicy(type=spec.restart))
         self._incarnation: Incarnation | None = None
-        self._asked: Callable[[], None] | None = None  # withdraws a start that waits at the gate; None: it waits for nobody
+        self._asked: Callable[[], None] | None = (
+            None  # withdraws a start that waits at the gate; None: it waits for nobody
+        )
         self._release: Callable[[], None] = _nothing
         self._ready_at = 0.0
         self._receipt = KillReceipt()
@@ -132,17 +139,32 @@ class SessionActor:
         state, process = self._state, self._incarnation
         ready = state.phase == "ready"
         return SessionStatus(
-            id=self.id, name=self.name, phase=state.phase, pid=process.pid if process else 0,
-            keeper_pid=process.keeper_pid if process else 0, incarnation=state.incarnation, restarts=self.restarts,
-            calls=self.calls.open, queued=self.calls.waiting,
-            uptime_s=round(self._reactor.now() - self._ready_at, 3) if ready else 0.0, created_at=self.created_at,
-            project=self.project, restart=self.spec.restart, sandbox=self.spec.sandbox, reason=state.reason, health=self.health,
+            id=self.id,
+            name=self.name,
+            phase=state.phase,
+            pid=process.pid if process else 0,
+            keeper_pid=process.keeper_pid if process else 0,
+            incarnation=state.incarnation,
+            restarts=self.restarts,
+            calls=self.calls.open,
+            queued=self.calls.waiting,
+            uptime_s=round(self._reactor.now() - self._ready_at, 3) if ready else 0.0,
+            created_at=self.created_at,
+            project=self.project,
+            restart=self.spec.restart,
+            sandbox=self.spec.sandbox,
+            reason=state.reason,
+            health=self.health,
         )
 
     def tell(self) -> StoryDone:
         """Tell its story: how it came to be as it is."""
-        return StoryDone(status=self.status(), story=self._state.story, report=self.last_report,
-                         output_tail=self.output.tail() or self.output.crash_text())
+        return StoryDone(
+            status=self.status(),
+            story=self._state.story,
+            report=self.last_report,
+            output_tail=self.output.tail() or self.output.crash_text(),
+        )
 
     # --- verbs ----------------------------------------------------------------------------------------------
     def start(self, done: Up) -> None:
@@ -175,10 +197,10 @@ class SessionActor:
         if self._incarnation is not None:
             self._incarnation.kill()
 
-    def condemn(self, exit: Exit) -> None:
+    def condemn(self, why: Exit) -> None:
         """The host itself ends this process: it is stuck, stopped, or broke the protocol."""
         if self._incarnation is not None:
-            self._step(LifecycleEvent("condemned", exit=exit, inc=self.incarnation))
+            self._step(LifecycleEvent("condemned", exit=why, inc=self.incarnation))
 
     def _wanted(self) -> None:
         """Somebody called while there is no process (any thread)."""
@@ -187,7 +209,9 @@ class SessionActor:
 
     def _overdue(self, call: HostCall) -> None:
         self._emit("session.overrun", call=call.call_id, op=call.request.op.name)
-        self.condemn(Exit(ExitKind.STUCK, f"{call.request.op.name} ({call.call_id}) ran past its deadline and its grace"))
+        self.condemn(
+            Exit(ExitKind.STUCK, f"{call.request.op.name} ({call.call_id}) ran past its deadline and its grace")
+        )
 
     # --- the shell of the lifecycle -------------------------------------------------------------------------
     def _step(self, event: LifecycleEvent) -> None:
@@ -253,7 +277,7 @@ class SessionActor:
             case _:
                 assert_never(action)
 
-    def _emit(self, kind: str, **data: str | int | float | bool | None) -> None:
+    def _emit(self, kind: str, **data: str | float | bool | None) -> None:
         self._engine.events.emit(kind, self.id, self.incarnation, **data)
 
     def _arm(self, name: str, kind: EventKind | str, after_s: float) -> None:
@@ -280,9 +304,11 @@ class SessionActor:
         options = self._engine.options
         preload = tuple(self.spec.preload) or options.preload
         owner = Owner(
-            born=lambda born: self._born(number, born), ready=lambda ready: self._is_ready(number, ready),
+            born=lambda _: self._born(number),
+            ready=lambda ready: self._is_ready(number, ready),
             start_failed=lambda error, zygote: self._start_failed(number, error, zygote),
-            over=lambda record: self._ended(number, record), breach=lambda reason: self._breach(number, reason),
+            over=lambda record: self._ended(number, record),
+            breach=lambda reason: self._breach(number, reason),
             crash_output=self.output.add_crash_output,
         )
         process = self._engine.starts.take_spare(preload) or Incarnation(self._reactor, self._engine.zygotes, preload)
@@ -290,11 +316,20 @@ class SessionActor:
             os.makedirs(self.project, mode=0o700, exist_ok=True)  # while the zygote forks
         except OSError as problem:
             process.discard()
-            self._start_failed(number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False)
+            self._start_failed(
+                number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False
+            )
             return
         boot = boot_message(
-            inc=number, session=self.id, name=self.name, cwd=self.project, env=self._engine.environment(), limits=self.limits,
-            sandbox=self.spec.sandbox, parallel_runs=self.spec.parallel_runs, payload_bytes_max=PAYLOAD_BYTES_MAX,
+            inc=number,
+            session=self.id,
+            name=self.name,
+            cwd=self.project,
+            env=self._engine.environment(),
+            limits=self.limits,
+            sandbox=self.spec.sandbox,
+            parallel_runs=self.spec.parallel_runs,
+            payload_bytes_max=PAYLOAD_BYTES_MAX,
             import_paths=(*options.import_paths, *self.spec.import_paths),
         )
         self._incarnation = process
@@ -302,14 +337,17 @@ class SessionActor:
         if process.over:  # it failed while it was being made
             return
 
-    def _born(self, number: int, born: Born) -> None:
+    def _born(self, number: int) -> None:
         self._step(LifecycleEvent("forked", inc=number))
 
     def _is_ready(self, number: int, ready: Ready) -> None:
         if ready.version != WIRE_VERSION:
             self._start_error = StartFailed(
-                f"the session process speaks version {ready.version}, this host {WIRE_VERSION}", phase="handshake",
-                code="version_skew", session=self.id)
+                f"the session process speaks version {ready.version}, this host {WIRE_VERSION}",
+                phase="handshake",
+                code="version_skew",
+                session=self.id,
+            )
             self._step(LifecycleEvent("condemned", exit=Exit(ExitKind.START_FAILED, "version skew"), inc=number))
             return
         self._ready_at = self._reactor.now()
@@ -337,29 +375,37 @@ class SessionActor:
         """The keeper's record of the end, or None when the keeper was lost."""
         process = self._incarnation
         self._let_go()
-        exit = self._exit_of(record)
-        self.last_report = self._report(process, record, exit)
+        ended = self._exit_of(record)
+        self.last_report = self._report(process, record, ended)
         self._receipt = self.last_report.receipt
         if self._state.ready_at is None and (self._start_error is None or self._start_error.code != "version_skew"):
             doomed = self._state.doomed  # a start that was too slow was ended by us
             tail = self.output.crash_text()
-            how = doomed.detail if doomed else exit
-            self._start_error = StartFailed(
-                f"the session process ended before it was ready: {how}" + (f"\n{tail}" if tail else ""),
-                phase="ready" if doomed else "boot", session=self.id, report=self.last_report)
-        self._emit("session.ended", how=str(exit), found=self._receipt.found, left=self._receipt.left)
-        self._step(LifecycleEvent("ended", exit=exit, inc=number))
+            how = doomed.detail if doomed else ended
+            if record is not None and record.cause == "fork":
+                self._start_error = StartFailed(ended.detail, phase="resources", code="fork_failed", session=self.id)
+            else:
+                self._start_error = StartFailed(
+                    f"the session process ended before it was ready: {how}" + (f"\n{tail}" if tail else ""),
+                    phase="ready" if doomed else "boot",
+                    session=self.id,
+                    report=self.last_report,
+                )
+        self._emit("session.ended", how=str(ended), found=self._receipt.found, left=self._receipt.left)
+        self._step(LifecycleEvent("ended", exit=ended, inc=number))
         if self._incarnation is process:
             self._incarnation = None
 
     def _exit_of(self, record: Ended | None) -> Exit:
-        pending = self.calls.open > 0
+        pending = self.calls.started_open > 0  # what it had not begun is no reason to call its end abnormal
         if record is None:
             return Exit(ExitKind.KEEPER_LOST, "the keeper was lost", pending)
         if record.cause == "parent_gone":
             return Exit(ExitKind.ZYGOTE_LOST, "the zygote was lost", pending)
         if record.cause == "memory":
             return Exit(ExitKind.MEMORY, "", pending)
+        if record.cause == "fork":  # the keeper was forked, the session was refused; the status is -errno
+            return Exit(ExitKind.START_FAILED, _refused(-record.raw_status))
         found = exit_of(record.raw_status, pending=pending)
         if os.WIFEXITED(record.raw_status) and os.WEXITSTATUS(record.raw_status) == ESCALATE_EXIT:
             return Exit(ExitKind.ESCALATED, "a run could not be proved ended", pending)
@@ -367,23 +413,42 @@ class SessionActor:
             return Exit(ExitKind.SIGNAL, _signal_name(os.WTERMSIG(record.raw_status)), pending)
         return found
 
-    def _report(self, process: Incarnation | None, record: Ended | None, exit: Exit) -> RunReport:
+    def _report(self, process: Incarnation | None, record: Ended | None, ended_as: Exit) -> RunReport:
         pid = process.pid if process is not None else 0
         if record is None:
             elapsed = self._reactor.now() - process.asked_at if process is not None else 0.0
-            return RunReport(tool="session", pid=pid, elapsed_s=elapsed, ended="unknown",
-                             stderr_tail=self.output.crash_text(), receipt=KillReceipt(keeper_lost=True, method="unknown"))
+            return RunReport(
+                tool="session",
+                pid=pid,
+                elapsed_s=elapsed,
+                ended="unknown",
+                stderr_tail=self.output.crash_text(),
+                receipt=KillReceipt(keeper_lost=True, method="unknown"),
+            )
+        if record.cause == "fork":
+            return RunReport(tool="session", stderr_tail=ended_as.detail)
         raw = record.raw_status
         signalled = os.WIFSIGNALED(raw)
         ended: EndKind = _CAUSES.get(record.cause, "signal" if signalled else "exit")
         text = self.output.crash_text()
         return RunReport(
-            tool="session", pid=pid, elapsed_s=record.elapsed_s, ended=ended,
-            exit_code=None if signalled else os.WEXITSTATUS(raw), signal=_signal_name(os.WTERMSIG(raw)) if signalled else None,
-            peak_memory_bytes=record.peak_memory_bytes, cpu_s=record.cpu_s, stderr_tail=text,
-            stack=text[text.find("Fatal Python error"):] if "Fatal Python error" in text else "",
-            receipt=KillReceipt(found=record.found, left=record.left, method=record.method, elapsed_s=record.elapsed_s,
-                                escalated=exit.kind is ExitKind.ESCALATED),
+            tool="session",
+            pid=pid,
+            elapsed_s=record.elapsed_s,
+            ended=ended,
+            exit_code=None if signalled else os.WEXITSTATUS(raw),
+            signal=_signal_name(os.WTERMSIG(raw)) if signalled else None,
+            peak_memory_bytes=record.peak_memory_bytes,
+            cpu_s=record.cpu_s,
+            stderr_tail=text,
+            stack=text[text.find("Fatal Python error") :] if "Fatal Python error" in text else "",
+            receipt=KillReceipt(
+                found=record.found,
+                left=record.left,
+                method=record.method,
+                elapsed_s=record.elapsed_s,
+                escalated=ended_as.kind is ExitKind.ESCALATED,
+            ),
         )
 
     def _kill_domain(self, abort: bool) -> None:
@@ -404,7 +469,8 @@ class SessionActor:
 
     def _flush(self) -> None:
         process = self._incarnation
-        assert process is not None and process.channel is not None
+        assert process is not None
+        assert process.channel is not None
         self._start_error = None
         fds = process.fds
         arena = PayloadArena(fds.arena_in, fds.arena_out, ARENA_BYTES)
@@ -426,7 +492,9 @@ class SessionActor:
         """Make the error of the calls that were with the process when it ended."""
         report = self.last_report
         how = report.how() if report is not None else "unknown"
-        return SessionDied(f"the session process ended ({how}) while the call was with it", session=self.id, report=report)
+        return SessionDied(
+            f"the session process ended ({how}) while the call was with it", session=self.id, report=report
+        )
 
     def _why_not(self, kind: str) -> ProcessionError:
         reason = self._state.reason
@@ -435,12 +503,15 @@ class SessionActor:
         text = {
             "failed": f"the session has failed: {reason}",
             "stopped": f"the session has finished: {reason}" if reason else "the session was stopped",
-            "finished": f"the session has finished: {reason}", "killed": "the session was killed",
-            "closed": "the host is closing", "removed": "the session was removed",
+            "finished": f"the session has finished: {reason}",
+            "killed": "the session was killed",
+            "closed": "the host is closing",
+            "removed": "the session was removed",
             "start_failed": f"the session could not be started: {reason}",
         }.get(kind, f"the session is not running ({kind}) {reason}")
         hint = "`procession why` tells its story; restart() tries again" if kind == "failed" else ""
-        return SessionNotRunning(text, session=self.id, hint=hint, code=kind if kind != "finished" else "", report=self.last_report)
+        code = kind if kind != "finished" else ""
+        return SessionNotRunning(text, session=self.id, hint=hint, code=code, report=self.last_report)
 
     # --- messages that are no call's ------------------------------------------------------------------------
     def _other(self, message: Any) -> None:
@@ -464,6 +535,10 @@ class SessionActor:
 
 def _nothing() -> None:
     """Release nothing."""
+
+
+def _refused(errno: int) -> str:
+    return f"the session process could not be forked: {os.strerror(errno)}"
 
 
 def _signal_name(number: int) -> str:

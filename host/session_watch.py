@@ -73,10 +73,18 @@ class SessionWatch:
             return  # it is over; its keeper tells
         page = process.page() or _NO_PAGE
         due = actor.calls.patience_of(page.running) if page.running else None
-        verdict = watched.dog.observe(Sample(
-            now=now, tick=page.tick, running=page.running, last_started=page.last_started, state=stat.state,
-            cpu_ticks=stat.cpu_ticks, unread_bytes=_unread_bytes(process), running_due=due,
-        ))
+        verdict = watched.dog.observe(
+            Sample(
+                now=now,
+                tick=page.tick,
+                running=page.running,
+                last_started=page.last_started,
+                state=stat.state,
+                cpu_ticks=stat.cpu_ticks,
+                unread_bytes=_unread_bytes(process),
+                running_due=due,
+            )
+        )
         actor.health = verdict.health
         self._act(actor, verdict)
         self._check_frame(actor, process, watched, now)
@@ -95,7 +103,9 @@ class SessionWatch:
             watched.partial, watched.partial_since = serial, now
         elif now - watched.partial_since > FRAME_COMPLETE_S:
             self._engine.breaches += 1
-            self._engine.events.emit("session.breach", actor.id, actor.incarnation, reason="a frame was not completed in time")
+            self._engine.events.emit(
+                "session.breach", actor.id, actor.incarnation, reason="a frame was not completed in time"
+            )
             actor.condemn(Exit(ExitKind.BREACH, f"a frame was not complete after {FRAME_COMPLETE_S:g} s"))
 
     def close(self) -> None:
@@ -111,7 +121,7 @@ def _read_stat(pid: int) -> _Stat | None:
             data = file.read(1024)
     except OSError:
         return None
-    fields = data[data.rfind(b")") + 2:].split()
+    fields = data[data.rfind(b")") + 2 :].split()
     return _Stat(fields[0].decode(), int(fields[11]) + int(fields[12]), int(fields[19]))
 
 

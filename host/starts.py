@@ -61,7 +61,11 @@ class Starts:
             else:
                 begin(self._releaser(session))
         due = self._gate.next_due(now)
-        if due is not None and due > now and (self._timer is None or self._timer.callback is None or self._timer.when > due):
+        if (
+            due is not None
+            and due > now
+            and (self._timer is None or self._timer.callback is None or self._timer.when > due)
+        ):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._reactor.call_at(due, self._pump)

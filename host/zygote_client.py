@@ -20,10 +20,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from procession.ipc.core.bounds import FORK_ACK_TIMEOUT_S, KiB, READY_TIMEOUT_S, WIRE_VERSION
+from procession.ipc.core.bounds import FORK_ACK_TIMEOUT_S, READY_TIMEOUT_S, WIRE_VERSION, KiB
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import ProcessionError, StartFailed, cut
-from procession.ipc.core.messages import Fork, Forked, ForkFailed, KeeperGone, ZygoteFailed, ZygoteHello, decoder, encode
+from procession.ipc.core.messages import (
+    Fork,
+    Forked,
+    ForkFailed,
+    KeeperGone,
+    ZygoteFailed,
+    ZygoteHello,
+    decoder,
+    encode,
+)
 from procession.ipc.transport.reactor import Reactor, Timer
 
 #: The zygote's interpreter is isolated (-I): no PYTHON* variables, no user site, no folder of the caller in sys.path but
@@ -38,7 +47,16 @@ main(sock, config, int(sys.argv[2]))
 """
 #: Variables of the host that its zygotes get; runs get their session's environment, not this one.
 _ENV_KEPT: Final = (
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "PROCESSION_TEST_MARK",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "PROCESSION_TEST_MARK",
     "PROCESSION_KILL_POINTS",
 )
 _PACKET_BYTES_MAX: Final = 256 * KiB
@@ -62,7 +80,7 @@ class ZygoteEvents:
 
     ready: Callable[[ZygoteClient], None]
     lost: Callable[[ZygoteClient, ProcessionError], None]
-    keeper_gone: Callable[[KeeperGone], None] = field(default=lambda gone: None)
+    keeper_gone: Callable[[KeeperGone], None] = field(default=lambda _: None)
 
 
 @dataclass(slots=True)
@@ -87,7 +105,7 @@ def _environment() -> dict[str, str]:
 
 def search_path() -> list[str]:
     """Return this process's sys.path with every entry absolute, as the zygote is to have it."""
-    return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 class ZygoteClient:
@@ -112,24 +130,42 @@ class ZygoteClient:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _SNIPPET, str(theirs.fileno()), str(host_pidfd)],
-                stdin=subprocess.DEVNULL, stdout=output_w, stderr=output_w, cwd="/", env=_environment(),
-                pass_fds=(theirs.fileno(), host_pidfd), start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output_w,
+                stderr=output_w,
+                cwd="/",
+                env=_environment(),
+                pass_fds=(theirs.fileno(), host_pidfd),
+                start_new_session=True,
             )
         except OSError as problem:
             ours.close()
             os.close(output_r)
-            raise StartFailed(f"the zygote's interpreter does not start: {problem}", phase="resources",
-                              code="zygote_not_started") from problem
+            raise StartFailed(
+                f"the zygote's interpreter does not start: {problem}", phase="resources", code="zygote_not_started"
+            ) from problem
         finally:
             theirs.close()
             os.close(output_w)
         self.pid = self._process.pid
         self._sock = ours
         self._output = output_r
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor left: what nobody can hold is not to live, and it is our child, not reaped
+            ours.close()
+            os.close(output_r)
+            self._process.kill()
+            self._process.wait()
+            raise
         ours.setblocking(False)
         os.set_blocking(output_r, False)
-        config = {"version": WIRE_VERSION, "sys_path": search_path(), "preload": list(self.preload), "host_pid": os.getpid()}
+        config = {
+            "version": WIRE_VERSION,
+            "sys_path": search_path(),
+            "preload": list(self.preload),
+            "host_pid": os.getpid(),
+        }
         if points := os.environ.get("PROCESSION_KILL_POINTS"):
             config["kill_points"] = points.split(",")
         ours.send(json.dumps(config).encode())
@@ -182,35 +218,49 @@ class ZygoteClient:
             if self.over:
                 return
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, 1)
+                data, fds, flags, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, 1)
             except BlockingIOError:
                 return
             except OSError:
-                data, fds = b"", []
+                data, fds, flags = b"", [], 0
             if not data:
                 self._reactor.remove(self._sock.fileno())  # EOF is a hint; the pidfd says the truth (law 8)
                 return
             try:
-                self._handle(_read_packet(data), fds)
+                self._handle(_read_packet(data), fds, lacks_fds=bool(flags & socket.MSG_CTRUNC))
             except ProtocolBreach as breach:
                 _close_all(fds)
-                self._end(StartFailed(f"the zygote broke the protocol: {breach.reason}", phase="fork", code="zygote_breach"))
+                self._end(
+                    StartFailed(f"the zygote broke the protocol: {breach.reason}", phase="fork", code="zygote_breach")
+                )
 
-    def _handle(self, packet: object, fds: list[int]) -> None:
+    def _handle(self, packet: object, fds: list[int], *, lacks_fds: bool) -> None:
         match packet:
             case ZygoteHello():
                 self._hello(packet)
             case Forked(req=req, keeper_pid=pid):
                 done = self._answered(req)
-                if done is None or len(fds) != 1:
+                if done is None or len(fds) != (0 if lacks_fds else 1):
                     raise ProtocolBreach("a fork that nobody asked for")
-                done(ForkedKeeper(pid, fds.pop()))
+                if lacks_fds:  # ours ran out, not the zygote's: the keeper ends with the pipes that are closed now
+                    done(
+                        StartFailed(
+                            "no descriptor is left for the session's keeper", phase="resources", code="no_descriptors"
+                        )
+                    )
+                else:
+                    done(ForkedKeeper(pid, fds.pop()))
             case ForkFailed(req=req):
                 done = self._answered(req)
                 if done is None:
                     raise ProtocolBreach("an answer to a fork that nobody asked for")
-                done(StartFailed(f"the session process could not be forked: {cut(packet.text)}", phase="resources",
-                                 code="fork_failed"))
+                done(
+                    StartFailed(
+                        f"the session process could not be forked: {cut(packet.text)}",
+                        phase="resources",
+                        code="fork_failed",
+                    )
+                )
             case KeeperGone():
                 self._events.keeper_gone(packet)
             case ZygoteFailed():
@@ -219,8 +269,13 @@ class ZygoteClient:
 
     def _hello(self, hello: ZygoteHello) -> None:
         if hello.version != WIRE_VERSION:
-            self._end(StartFailed(f"the zygote speaks version {hello.version}, this host {WIRE_VERSION}", phase="handshake",
-                                  code="version_skew"))
+            self._end(
+                StartFailed(
+                    f"the zygote speaks version {hello.version}, this host {WIRE_VERSION}",
+                    phase="handshake",
+                    code="version_skew",
+                )
+            )
             return
         self._deadline.cancel()
         self.ready = True
@@ -247,12 +302,24 @@ class ZygoteClient:
 
     # --- ends -----------------------------------------------------------------------------------------------
     def _not_ready(self) -> None:
-        self._end(StartFailed(f"the zygote was not ready after {READY_TIMEOUT_S:g} s (preload: {', '.join(self.preload) or 'none'})",
-                              phase="import", code="ready_timeout", hint=self._output_text()))
+        modules = ", ".join(self.preload) or "none"
+        self._end(
+            StartFailed(
+                f"the zygote was not ready after {READY_TIMEOUT_S:g} s (preload: {modules})",
+                phase="import",
+                code="ready_timeout",
+                hint=self._output_text(),
+            )
+        )
 
     def _hangs(self) -> None:
-        self._end(StartFailed(f"the zygote acknowledged no fork in {FORK_ACK_TIMEOUT_S:g} s and was replaced", phase="fork",
-                              code="zygote_hangs"))
+        self._end(
+            StartFailed(
+                f"the zygote acknowledged no fork in {FORK_ACK_TIMEOUT_S:g} s and was replaced",
+                phase="fork",
+                code="zygote_hangs",
+            )
+        )
 
     def _died(self) -> None:
         self._readable()  # what it said before it died
@@ -325,10 +392,19 @@ class ZygoteClient:
 
 def _preload_error(packet: ZygoteFailed) -> StartFailed:
     if packet.phase == "threads":
-        return StartFailed(f"preloading {packet.module} started threads: {cut(packet.text)}", phase="import",
-                           code="preload_threads", hint=f"take {packet.module} out of preload= and import it in the function")
-    return StartFailed(f"preloading {packet.module} failed: {cut(packet.text)}", phase="import", code="preload_failed",
-                       hint="the import must succeed in a fresh interpreter", traceback=packet.text)
+        return StartFailed(
+            f"preloading {packet.module} started threads: {cut(packet.text)}",
+            phase="import",
+            code="preload_threads",
+            hint=f"take {packet.module} out of preload= and import it in the function",
+        )
+    return StartFailed(
+        f"preloading {packet.module} failed: {cut(packet.text)}",
+        phase="import",
+        code="preload_failed",
+        hint="the import must succeed in a fresh interpreter",
+        traceback=packet.text,
+    )
 
 
 def _close_all(fds: Sequence[int]) -> None:

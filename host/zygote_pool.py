@@ -28,7 +28,10 @@ class ZygotePool:
     """All zygotes of one host; the reactor's thread only."""
 
     def __init__(
-        self, reactor: Reactor, *, on_event: Callable[[str, dict[str, str | int | float | bool | None]], None],
+        self,
+        reactor: Reactor,
+        *,
+        on_event: Callable[[str, dict[str, str | int | float | bool | None]], None],
         on_keeper_gone: Callable[[KeeperGone], None],
     ) -> None:
         self._reactor = reactor
@@ -82,8 +85,10 @@ class ZygotePool:
         client = self._clients.get(preload)
         if client is None or client.over:
             if sum(1 for other in self._clients.values() if not other.over) >= ZYGOTES_MAX:
-                raise HostOverloaded(f"this host has {ZYGOTES_MAX} preload sets running already",
-                                     hint="use the same preload= for sessions that can share it")
+                raise HostOverloaded(
+                    f"this host has {ZYGOTES_MAX} preload sets running already",
+                    hint="use the same preload= for sessions that can share it",
+                )
             events = ZygoteEvents(ready=self._ready, lost=self._lost, keeper_gone=self._on_keeper_gone)
             client = self._clients[preload] = ZygoteClient(self._reactor, preload, self._host_pidfd, events)
             self._on_event("zygote.started", {"pid": client.pid, "preload": ",".join(preload)})

@@ -75,8 +75,14 @@ _CAUSES: Final = {
     Event.OVER_PROCESSES: "processes",
 }
 _AT_ONCE: Final = (
-    Event.KILL, Event.OWNER_CLOSED, Event.PARENT_GONE, Event.HOST_GONE, Event.OVER_MEMORY, Event.OVER_CPU,
-    Event.OVER_PROCESSES, Event.MAIN_EXITED,
+    Event.KILL,
+    Event.OWNER_CLOSED,
+    Event.PARENT_GONE,
+    Event.HOST_GONE,
+    Event.OVER_MEMORY,
+    Event.OVER_CPU,
+    Event.OVER_PROCESSES,
+    Event.MAIN_EXITED,
 )
 _Cell = tuple[Phase, Action]
 _KILL: Final[_Cell] = (Phase.KILLING, Action.KILL_TREE)
@@ -126,7 +132,9 @@ class Ladder:
         if phase is self.phase:
             return self, action
         grace_s = {
-            Phase.TERMINATING: self.term_grace_s, Phase.ABORTING: ABORT_GRACE_S, Phase.KILLING: PROOF_TIMEOUT_S,
+            Phase.TERMINATING: self.term_grace_s,
+            Phase.ABORTING: ABORT_GRACE_S,
+            Phase.KILLING: PROOF_TIMEOUT_S,
         }.get(phase)
         after = replace(
             self,

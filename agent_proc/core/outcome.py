@@ -34,7 +34,10 @@ Cause = Literal["none", "deadline", "cancelled", "output", "shutdown"]
 #: What the keeper may have ended a run for, and how that is called.
 _KEEPER_LIMITS: Final[dict[str, EndKind]] = {"memory": "memory", "cpu": "cpu", "processes": "processes"}
 _CAUSE_KINDS: Final[dict[str, EndKind]] = {
-    "deadline": "deadline", "cancelled": "cancelled", "shutdown": "cancelled", "output": "output",
+    "deadline": "deadline",
+    "cancelled": "cancelled",
+    "shutdown": "cancelled",
+    "output": "output",
 }
 #: An errno that escaped as the exception, and the limit that must have been hit if it was set.
 _ERRNO_LIMITS: Final = {errno.EFBIG: "file_size", errno.EMFILE: "open_files", errno.EAGAIN: "processes"}
@@ -101,8 +104,12 @@ def report(facts: Facts) -> RunReport:
     code = facts.exit_code
     died = code is not None and code < 0
     receipt = KillReceipt(
-        found=ended.found if ended else 0, left=ended.left if ended else 0, method=ended.method if ended else "none",
-        escalated=must_escalate(facts), keeper_lost=ended is None, elapsed_s=ended.elapsed_s if ended else 0.0,
+        found=ended.found if ended else 0,
+        left=ended.left if ended else 0,
+        method=ended.method if ended else "none",
+        escalated=must_escalate(facts),
+        keeper_lost=ended is None,
+        elapsed_s=ended.elapsed_s if ended else 0.0,
     )
     return RunReport(
         tool=cut(facts.label, 200),
@@ -195,8 +202,13 @@ def judge_cell(facts: Facts, run_report: RunReport) -> ErrorData:
 def _forced(facts: Facts, run_report: RunReport) -> ErrorData | None:
     """Return the error of a run that was ended, by its keeper or by us."""
     if facts.ended is not None and facts.ended.cause == "fork":
-        return ErrorData(kind="HostOverloaded", message=f"{facts.label}: the system refused another process",
-                         code="resources", ran="no", elapsed_s=facts.elapsed_s)
+        return ErrorData(
+            kind="HostOverloaded",
+            message=f"{facts.label}: the system refused another process",
+            code="resources",
+            ran="no",
+            elapsed_s=facts.elapsed_s,
+        )
     by_keeper = _KEEPER_LIMITS.get(facts.ended.cause) if facts.ended else None
     if by_keeper is not None:
         return _limit_error(by_keeper, facts, run_report)
@@ -217,39 +229,73 @@ def ended_on_purpose(cause: Cause, facts: Facts, run_report: RunReport) -> Error
         after = f" after {round(facts.timeout_s, 2):g} s" if facts.timeout_s is not None else ""
         return _error("ToolTimedOut", f"{facts.label}: ended at its deadline{after}", facts, run_report)
     why = "the session was stopped" if cause == "shutdown" else "cancelled"
-    return _error("CallCancelled", f"{facts.label}: {why} while it ran", facts, run_report, code="cancelled_in_session",
-                  ran="maybe")
+    return _error(
+        "CallCancelled",
+        f"{facts.label}: {why} while it ran",
+        facts,
+        run_report,
+        code="cancelled_in_session",
+        ran="maybe",
+    )
 
 
 def _limit_error(limit: EndKind, facts: Facts, run_report: RunReport) -> ErrorData:
     limits = facts.limits
     if limit == "memory":
         allowed = f" (limit {limits.memory_bytes} bytes)" if limits.memory_bytes else ""
-        return _error("ToolOutOfMemory", f"{facts.label}: its processes used more memory than allowed{allowed}", facts,
-                      run_report, limit=limit)
-    allowed = {"cpu": f"{limits.cpu_s} s of CPU time", "output": f"{limits.output_bytes} bytes of output",
-               "processes": f"{limits.processes} processes"}.get(limit, limit)
-    return _error("ToolLimitExceeded", f"{facts.label}: went over its limit of {allowed}", facts, run_report, limit=limit)
+        return _error(
+            "ToolOutOfMemory",
+            f"{facts.label}: its processes used more memory than allowed{allowed}",
+            facts,
+            run_report,
+            limit=limit,
+        )
+    allowed = {
+        "cpu": f"{limits.cpu_s} s of CPU time",
+        "output": f"{limits.output_bytes} bytes of output",
+        "processes": f"{limits.processes} processes",
+    }.get(limit, limit)
+    return _error(
+        "ToolLimitExceeded", f"{facts.label}: went over its limit of {allowed}", facts, run_report, limit=limit
+    )
 
 
 def _raised(raised: Raised, facts: Facts, run_report: RunReport) -> ErrorData:
     message = cut(f"{raised.kind}: {raised.text}" if raised.text else raised.kind)
     kind = "ToolOutOfMemory" if raised.memory else "ToolRaised"
-    return _error(kind, message, facts, run_report, limit="memory" if raised.memory else "",
-                  exception_type=raised.kind, traceback=raised.traceback)
+    return _error(
+        kind,
+        message,
+        facts,
+        run_report,
+        limit="memory" if raised.memory else "",
+        exception_type=raised.kind,
+        traceback=raised.traceback,
+    )
 
 
 def not_started(not_run: NotRun, elapsed_s: float) -> ErrorData:
     """Return the error of what could not even be started."""
-    return ErrorData(kind="InvalidRequest", message=cut(not_run.text), code=not_run.code, ran="no",
-                     hint=not_run.hint, elapsed_s=elapsed_s)
+    return ErrorData(
+        kind="InvalidRequest",
+        message=cut(not_run.text),
+        code=not_run.code,
+        ran="no",
+        hint=not_run.hint,
+        elapsed_s=elapsed_s,
+    )
 
 
 def crashed(facts: Facts, run_report: RunReport) -> ErrorData:
     """Return the error of an end without a result."""
     if facts.ended is None:
-        return _error("ToolCrashed", f"{facts.label}: its keeper was lost; how it ended is unknown", facts, run_report,
-                      ran="maybe")
+        return _error(
+            "ToolCrashed",
+            f"{facts.label}: its keeper was lost; how it ended is unknown",
+            facts,
+            run_report,
+            ran="maybe",
+        )
     how = run_report.how()
     if isinstance(facts.message, Finished):
         return _error("ToolCrashed", f"{facts.label}: ended in the middle of its result ({how})", facts, run_report)
@@ -272,6 +318,14 @@ def _error(
     traceback: str = "",
 ) -> ErrorData:
     return ErrorData(
-        kind=kind, message=cut(message), code=code, ran=ran, hint=hint, limit=limit, exception_type=exception_type,
-        traceback=traceback, elapsed_s=facts.elapsed_s, report=run_report,
+        kind=kind,
+        message=cut(message),
+        code=code,
+        ran=ran,
+        hint=hint,
+        limit=limit,
+        exception_type=exception_type,
+        traceback=traceback,
+        elapsed_s=facts.elapsed_s,
+        report=run_report,
     )

@@ -83,16 +83,32 @@ class Step:
             return
         incarnation = self.state.incarnation + 1
         self.state = replace(
-            self.state, phase="starting", intent="run", process="asked", incarnation=incarnation, explicit=explicit,
-            killing=False, doomed=None, ready_at=None, reason="",
+            self.state,
+            phase="starting",
+            intent="run",
+            process="asked",
+            incarnation=incarnation,
+            explicit=explicit,
+            killing=False,
+            doomed=None,
+            ready_at=None,
+            reason="",
         )
         self.do(Fork(incarnation, restart), Announce("session.starting"))
 
     def rest(self, phase: Phase, kind: Answer, reason: str = "") -> None:
         """Come to rest without a process: answer everybody who waits for one."""
         self.state = replace(
-            self.state, phase=phase, intent="run", process="none", explicit=False, killing=False, doomed=None,
-            ready_at=None, zygotes_lost=0, reason=reason or ("" if kind == "stopped" else kind),
+            self.state,
+            phase=phase,
+            intent="run",
+            process="none",
+            explicit=False,
+            killing=False,
+            doomed=None,
+            ready_at=None,
+            zygotes_lost=0,
+            reason=reason or ("" if kind == "stopped" else kind),
         )
         self.do(FailPending(kind))
         self.answer("up", kind)
@@ -157,8 +173,15 @@ class Step:
             case Restart(after_s):
                 self.do(SettleCalls(keep=True, kind="failed"))
                 self.state = replace(
-                    self.state, phase="backoff", intent="run", process="none", explicit=False, killing=False,
-                    doomed=None, ready_at=None, reason=str(exit),
+                    self.state,
+                    phase="backoff",
+                    intent="run",
+                    process="none",
+                    explicit=False,
+                    killing=False,
+                    doomed=None,
+                    ready_at=None,
+                    reason=str(exit),
                 )
                 self.do(BeginBackoff(after_s))
             case GiveUp() | Leave() if self.state.up_waiting:

@@ -15,13 +15,36 @@ from procession.ipc.core.records import Transition
 Phase = Literal["new", "starting", "ready", "backoff", "stopping", "stopped", "down", "failed", "gone"]
 #: down: killed or closed, wakes on the next call. gone: removed; nobody sees it but a late event.
 PHASES: Final[tuple[Phase, ...]] = (
-    "new", "starting", "ready", "backoff", "stopping", "stopped", "down", "failed", "gone",
+    "new",
+    "starting",
+    "ready",
+    "backoff",
+    "stopping",
+    "stopped",
+    "down",
+    "failed",
+    "gone",
 )
 
 EventKind = Literal[
-    "start", "resume", "restart", "stop", "kill", "close", "remove", "call",
-    "forked", "ready", "start_failed", "condemned", "zygote_lost", "ended",
-    "backoff_over", "ready_timeout", "stop_timeout", "reap_timeout",
+    "start",
+    "resume",
+    "restart",
+    "stop",
+    "kill",
+    "close",
+    "remove",
+    "call",
+    "forked",
+    "ready",
+    "start_failed",
+    "condemned",
+    "zygote_lost",
+    "ended",
+    "backoff_over",
+    "ready_timeout",
+    "stop_timeout",
+    "reap_timeout",
 ]
 #: What people ask for, what happens to the process, what a timer says.
 VERBS: Final[tuple[EventKind, ...]] = ("start", "resume", "restart", "stop", "kill", "close", "remove", "call")
@@ -149,8 +172,19 @@ class Forget:
 
 
 Action = (
-    Fork | SendShutdown | KillDomain | Abandon | ArmTimer | CancelTimer | BeginBackoff | SettleCalls | FailPending
-    | Flush | Announce | AnswerWaiters | Forget
+    Fork
+    | SendShutdown
+    | KillDomain
+    | Abandon
+    | ArmTimer
+    | CancelTimer
+    | BeginBackoff
+    | SettleCalls
+    | FailPending
+    | Flush
+    | Announce
+    | AnswerWaiters
+    | Forget
 )
 
 #: What is to be once the process is over; the last verb that was accepted sets it.

@@ -92,8 +92,9 @@ class RestartPolicy:
 
     def __post_init__(self) -> None:
         if self.type not in RESTART_TYPES:
-            raise InvalidRequest(f"restart: must be one of {', '.join(RESTART_TYPES)}, not {self.type!r}",
-                                 code="invalid_restart")
+            raise InvalidRequest(
+                f"restart: must be one of {', '.join(RESTART_TYPES)}, not {self.type!r}", code="invalid_restart"
+            )
         if not 0 <= self.intensity <= INTENSITY_MAX or self.period_s <= 0 or not 0 <= self.jitter <= 1:
             raise InvalidRequest("restart: intensity, period or jitter out of range", code="invalid_restart")
         if not self.backoff_s or not self.memory_backoff_s or min(*self.backoff_s, *self.memory_backoff_s) < 0:

@@ -22,6 +22,7 @@ from procession.ipc.core.bounds import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, READ_
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.messages import (
     Boot,
+    Call,
     ClientHello,
     Credit,
     Message,
@@ -57,6 +58,9 @@ class _Spent:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    def whole(self, _data: bytes) -> bytes | None:
+        return None
 
     def feed(self, _data: bytes) -> list[tuple[bool, bytes]]:
         raise ProtocolBreach(self._reason)
@@ -131,6 +135,20 @@ class Connection:
             )
         self.queued_bytes += size + frames.HEADER_BYTES
 
+    def send_through(self, message: Message) -> bytes:
+        """Queue a data message and take what may be written now: the same as `send` and `take`, without the queue when it is
+        the only one. What is returned must be written. Raises frames.FrameTooLarge, and then nothing was queued.
+        """
+        if not (self._data or self._head or self._control or self._bulk):
+            payload = encode(message)
+            size = len(payload)
+            framed = size + frames.HEADER_BYTES
+            if framed <= self._chunk_bytes and (not self._credited or framed <= self._credit):
+                self._credit -= framed
+                return frames.encode(payload)
+        self.send(message)
+        return self.take()
+
     @property
     def wants_write(self) -> bool:
         """Whether `take` would give something now."""
@@ -204,12 +222,21 @@ class Connection:
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages that `data` completes, the control lane's first. Raises ProtocolBreach, then for ever."""
         try:
+            payload = self._decoder.whole(data)
+            if payload is not None and self.greeted:  # the usual case: one small message, a whole one
+                message = self._decode(payload)
+                kind = type(message)
+                if kind is Reply and message.inc == self.incarnation:
+                    return [message]
+                if kind is Call:
+                    self._fed += len(data)
+                    if self._said_ready and (self._fed - self._control_in - self._data_in) * 2 >= self._credit_bytes:
+                        self._grant()
+                    return [message]
             found = self._decoder.feed(data)
             if len(found) == 1:
                 control, payload = found[0]
                 message = self._decode(payload)
-                if type(message) is Reply and message.inc == self.incarnation and self.greeted:  # the usual case
-                    return [message]
                 accepted = self._accept(message)
                 if control:
                     self._control_in += len(payload) + frames.HEADER_BYTES

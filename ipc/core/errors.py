@@ -335,7 +335,8 @@ ERROR_TYPES: Final[dict[str, type[ProcessionError]]] = _family(ProcessionError)
 BUILTIN_EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception)
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
     and not issubclass(kind, (UnicodeError, ExceptionGroup, Warning))
 }
 
@@ -350,10 +351,21 @@ def cut(text: str, chars: int = ERROR_TEXT_CHARS_MAX) -> str:
 def to_data(error: ProcessionError) -> ErrorData:
     """Turn an error into data that fits the wire."""
     return ErrorData(
-        kind=type(error).__name__, message=cut(error.message), code=error.code, ran=error.ran, applied=error.applied,
-        session=error.session, call_id=error.call_id, elapsed_s=error.elapsed_s, report=error.report,
-        hint=cut(error.hint), phase=error.phase, limit=error.limit, exception_type=cut(error.exception_type, 200),
-        traceback=error.traceback[-TRACEBACK_CHARS_MAX:], story=error.story,
+        kind=type(error).__name__,
+        message=cut(error.message),
+        code=error.code,
+        ran=error.ran,
+        applied=error.applied,
+        session=error.session,
+        call_id=error.call_id,
+        elapsed_s=error.elapsed_s,
+        report=error.report,
+        hint=cut(error.hint),
+        phase=error.phase,
+        limit=error.limit,
+        exception_type=cut(error.exception_type, 200),
+        traceback=error.traceback[-TRACEBACK_CHARS_MAX:],
+        story=error.story,
     )
 
 

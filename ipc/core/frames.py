@@ -167,11 +167,16 @@ class FrameDecoder:
         Raises FrameBreach, then and at every later call. The messages before the fault in the same read are dropped: a
         peer that breaks the protocol is not believed a few bytes earlier.
         """
+        payload = self.whole(data)
+        return [(False, payload)] if payload is not None else self._feed(data)
+
+    def whole(self, data: bytes) -> bytes | None:
+        """Return the message when `data` is exactly one data frame and nothing is held; else None, and nothing was taken."""
         size = len(data) - HEADER_BYTES
-        # One whole data frame is what nearly every read of an echo brings; equality also proves that no flag is set.
+        # What nearly every read of an echo brings; equality also proves that no flag is set.
         if self._idle and 0 <= size <= FRAME_BYTES_MAX and _unpack_from(data)[0] == size <= self._message_bytes_max:
-            return [(False, data[4:])]
-        return self._feed(data)
+            return data[4:]
+        return None
 
     def _feed(self, data: bytes) -> list[tuple[bool, bytes]]:
         if self._breach is not None:

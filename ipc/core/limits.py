@@ -19,19 +19,23 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 SIZE_BYTES_MAX = 1 << 60
 
 
-def parse_size(value: int | float | str, name: str = "size") -> int:
+def parse_size(value: float | str, name: str = "size") -> int:
     """Read a size in bytes from a number or from text with a binary unit (`"512K"`, `"256M"`, `"1.5G"`).
 
     Raises InvalidRequest (code `invalid_limit`) for anything else, naming the limit and what was given.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise InvalidRequest(f"{name}: a size is a number of bytes or text like '256M', not {type(value).__name__}",
-                             code="invalid_limit")
+        raise InvalidRequest(
+            f"{name}: a size is a number of bytes or text like '256M', not {type(value).__name__}", code="invalid_limit"
+        )
     if isinstance(value, str):
         found = _SIZE.match(value)
         if found is None:
-            raise InvalidRequest(f"{name}: cannot read {value!r} as a size", code="invalid_limit",
-                                 hint="write a number and K, M, G or T, for example '256M'")
+            raise InvalidRequest(
+                f"{name}: cannot read {value!r} as a size",
+                code="invalid_limit",
+                hint="write a number and K, M, G or T, for example '256M'",
+            )
         value = float(found[1]) * _FACTOR[found[2].lower()]
     if not 0 < value <= SIZE_BYTES_MAX:  # NaN compares false, so it is refused here too
         raise InvalidRequest(f"{name}: {value!r} is not a size above zero", code="invalid_limit")
@@ -66,8 +70,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if value is not None:
                 put(self, name, parse_size(value, name))
         if self.memory is not None and int(self.memory) < MEMORY_BYTES_MIN:
-            raise InvalidRequest(f"memory: {self.memory} bytes is less than an interpreter needs", code="invalid_limit",
-                                 hint=f"give at least {MEMORY_BYTES_MIN // 1024**2}M")
+            raise InvalidRequest(
+                f"memory: {self.memory} bytes is less than an interpreter needs",
+                code="invalid_limit",
+                hint=f"give at least {MEMORY_BYTES_MIN // 1024**2}M",
+            )
         for name in ("processes", "open_files"):
             value = getattr(self, name)
             if value is not None:
@@ -96,8 +103,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return these limits with every unset field taken from `base`."""
         if base is None:
             return self
-        return Limits(**{n: getattr(base, n) if getattr(self, n) is None else getattr(self, n)
-                         for n in self.__struct_fields__})
+        return Limits(
+            **{n: getattr(base, n) if getattr(self, n) is None else getattr(self, n) for n in self.__struct_fields__}
+        )
 
 
 def merge(run: Limits | None, session: Limits | None) -> Limits:

@@ -13,7 +13,15 @@ import msgspec
 from procession.ipc.core.bounds import QUERY_TIMEOUT_S, RUN_TIMEOUT_S, STOP_GRACE_S
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.records import (
-    CallInfo, Event, KillReceipt, OutputChunk, ProcessInfo, RunReport, SessionStatus, Statistics, Transition,
+    CallInfo,
+    Event,
+    KillReceipt,
+    OutputChunk,
+    ProcessInfo,
+    RunReport,
+    SessionStatus,
+    Statistics,
+    Transition,
 )
 
 

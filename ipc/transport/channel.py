@@ -25,11 +25,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from procession.ipc.core.bounds import READ_BYTES
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
+from procession.ipc.core.frames import FrameTooLarge
+from procession.ipc.core.messages import Message
 from procession.ipc.transport.pipe_write import writer
 from procession.ipc.transport.reactor import Reactor, tell_surprise
 
@@ -50,6 +52,14 @@ _READ_SIZES: Final = (READ_BYTES,)
 _monotonic = time.monotonic
 _ident = threading.get_ident
 _read = os.read
+
+
+class Waitable(Protocol):
+    """What a channel needs of a call that somebody waits for. `outcome` is set once, with the lock held."""
+
+    outcome: Any
+    items: deque[Any] | None
+    gate: threading.Lock | None
 
 
 class Waiter:
@@ -101,10 +111,10 @@ class Channel:
         self._at_once = ((read_fd, select.POLLIN),)
         self._writing = False  # the reactor watches for room
         self._flush_due = False
-        self._leader: Waiter | None = None
+        self._leader: Waitable | None = None
         self._leader_thread = 0
         self._leads = 0  # how often the lead was taken
-        self._followers: deque[Waiter] = deque()
+        self._followers: deque[Waitable] = deque()
         self._paused = False  # the reactor does not read
         self._held = False  # nobody shall read
         self._park_due = False  # a timer will look whether the reactor should read again
@@ -122,6 +132,27 @@ class Channel:
         self._reactor.add_reader(self.read_fd, self._readable)
 
     # --- writing --------------------------------------------------------------------------------------------
+    def post(self, message: Message) -> None:
+        """Send a data message and write what may be written. The lock is held. Raises frames.FrameTooLarge: nothing was sent."""
+        if self.closed:
+            return
+        taking = False
+        try:
+            if self._unsent:
+                self.connection.send(message)
+            else:
+                taking = True
+                self._unsent = self.connection.send_through(message)
+                taking = False
+        except FrameTooLarge:
+            raise
+        except BaseException:
+            if taking:
+                self._spoil("interrupted in the middle of a write")
+            raise
+        if self._unsent:
+            self.flush()
+
     def flush(self) -> None:
         """Write what may be written. The lock is held."""
         if self.closed:
@@ -325,13 +356,13 @@ class Channel:
                 return
 
     # --- waiting --------------------------------------------------------------------------------------------
-    def finish(self, waiter: Waiter, outcome: Any) -> None:
+    def finish(self, waiter: Waitable, outcome: Any) -> None:
         """Give a waiter its outcome and wake it. The lock is held; a second outcome is a bug."""
         assert waiter.outcome is None
         waiter.outcome = outcome
         self.wake(waiter)
 
-    def wake(self, waiter: Waiter) -> None:
+    def wake(self, waiter: Waitable) -> None:
         """Make a waiter look: it has an outcome, or something in `items`. The lock is held."""
         gate = waiter.gate
         if gate is not None:
@@ -344,7 +375,33 @@ class Channel:
         if self._leader is not None and self._wake >= 0:  # once closed, it has been woken already
             os.eventfd_write(self._wake, 1)
 
-    def wait(self, waiter: Waiter, until: float) -> None:
+    def take_lead(self, waiter: Waitable) -> bool:
+        """Make a waiter the leader if nobody is; it must go on to `lead`, or to `wait`, and at last `leave`. The lock is held."""
+        if self._leader is not None or self.closed:
+            return False
+        self._leader = waiter
+        self._leader_thread = _ident()
+        self._leads += 1
+        if not self._paused:
+            self._pause()
+        return True
+
+    def lead(self, waiter: Waitable, until: float) -> None:
+        """Wait as `wait` does, in the lead that was taken with `take_lead`."""
+        try:
+            self._lead(waiter, until)
+        finally:
+            if self._leader is waiter:
+                with self.lock:
+                    self._leave(waiter)
+
+    def leave(self, waiter: Waitable) -> None:
+        """Give up a lead that an interrupt may have left with a waiter."""
+        if self._leader is waiter:
+            with self.lock:
+                self._leave(waiter)
+
+    def wait(self, waiter: Waitable, until: float) -> None:
         """Wait until the waiter has an outcome or an item, monotonic time `until` has come, or the channel is closed."""
         followed = False
         try:
@@ -353,11 +410,8 @@ class Channel:
                 with self.lock:
                     if waiter.outcome is not None or waiter.items or self.closed:
                         return
-                    if self._leader is None or self._leader is waiter:  # its own: an interrupt may have left it there
-                        self._leader = waiter
+                    if self._leader is waiter or self.take_lead(waiter):  # its own: an interrupt may have left it there
                         self._leader_thread = _ident()
-                        self._leads += 1
-                        self._pause()
                     else:
                         gate = threading.Lock()
                         gate.acquire()
@@ -374,7 +428,7 @@ class Channel:
                 with self.lock:
                     self._leave(waiter)
 
-    def _lead(self, waiter: Waiter, until: float) -> None:
+    def _lead(self, waiter: Waitable, until: float) -> None:
         poll = self._poll.poll
         while not (waiter.outcome is not None or waiter.items or self.closed):
             left = until - _monotonic()
@@ -399,7 +453,7 @@ class Channel:
         except (BlockingIOError, ValueError, OSError):
             pass  # taken, or closed meanwhile
 
-    def _leave(self, waiter: Waiter) -> None:
+    def _leave(self, waiter: Waitable) -> None:
         """Leave the lead, if it is ours, to a follower that still waits, else to the reactor. The lock is held."""
         if waiter.gate is not None:
             waiter.gate = None

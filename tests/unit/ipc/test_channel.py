@@ -47,8 +47,14 @@ class Line:
             self.their_reader, write_fd = os.pipe()
         self._decoder = frames.FrameDecoder()
         self.channel = Channel(
-            read_fd, write_fd, Connection("host", incarnation=1), reactor, self._dispatch, self._lost,
-            pending=(lambda: bool(self.calls)) if parks else None, on_room=self._room,
+            read_fd,
+            write_fd,
+            Connection("host", incarnation=1),
+            reactor,
+            self._dispatch,
+            self._lost,
+            pending=(lambda: bool(self.calls)) if parks else None,
+            on_room=self._room,
         )
         self.say(Ready(1, 1, 1))
         in_loop(reactor, self.channel.start)
@@ -650,7 +656,9 @@ def test_a_forked_child_closes_its_copies_and_disturbs_nothing():
         "print(gone, len(heard))\n"
         "reactor.close()\n"
     )
-    assert done.stdout.split() == ["5", "1"], done  # two pipes' ends, the channel's eventfd, the reactor's and its epoll
+    assert done.stdout.split() == ["5", "1"], (
+        done
+    )  # two pipes' ends, the channel's eventfd, the reactor's and its epoll
 
 
 def test_repr_shows_who_reads(line: Line):

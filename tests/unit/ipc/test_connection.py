@@ -282,7 +282,12 @@ def test_queued_bytes_go_up_and_back_to_nothing():
 # --- breaches ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("role", "first"),
-    [("host", Reply(1, 1)), ("session", call(1)), ("client", Answer(1, EMPTY)), ("server", Ask(1, "run", "", 1.0, EMPTY))],
+    [
+        ("host", Reply(1, 1)),
+        ("session", call(1)),
+        ("client", Answer(1, EMPTY)),
+        ("server", Ask(1, "run", "", 1.0, EMPTY)),
+    ],
 )
 def test_anything_before_the_greeting_is_a_breach(role: Any, first: Any):
     with pytest.raises(ProtocolBreach, match="before the greeting"):
@@ -291,7 +296,12 @@ def test_anything_before_the_greeting_is_a_breach(role: Any, first: Any):
 
 @pytest.mark.parametrize(
     ("role", "greeting"),
-    [("host", Ready(1, 1, 1)), ("session", boot()), ("client", ServerHello(1, 1, "/")), ("server", ClientHello(1, "t", "p"))],
+    [
+        ("host", Ready(1, 1, 1)),
+        ("session", boot()),
+        ("client", ServerHello(1, 1, "/")),
+        ("server", ClientHello(1, "t", "p")),
+    ],
 )
 def test_a_second_greeting_is_a_breach(role: Any, greeting: Any):
     connection = Connection(role, incarnation=1)
@@ -316,7 +326,8 @@ def test_a_host_may_refuse_instead_of_greeting():
         pytest.param(frame(StreamEnd(1, 1, 1)), id="the end of a stream that is not open"),
         pytest.param(frame(StreamOpen(1, 1, 1, "a")) * 2, id="a stream opened twice"),
         pytest.param(
-            frame(StreamOpen(1, 1, 1, "a")) + frame(StreamChunk(1, 1, 1, b"x" * 200_000)) * 2, id="a stream over its credit"
+            frame(StreamOpen(1, 1, 1, "a")) + frame(StreamChunk(1, 1, 1, b"x" * 200_000)) * 2,
+            id="a stream over its credit",
         ),
     ],
 )

@@ -41,6 +41,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 # --- callbacks and timers ---------------------------------------------------------------------------------------------
 def test_callbacks_run_in_order_in_the_loops_thread(reactor: Reactor):
     seen: list[tuple[int, bool]] = []
+
     def note(number: int) -> None:
         seen.append((number, reactor.in_loop()))
 

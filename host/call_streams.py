@@ -1,0 +1,65 @@
+"""What the calls of one session stream: whose bytes they are, the credit they use up, and who is told.
+
+It is *not* the log (that is `output`) and waits for nobody: a caller who waits finds its items with its call, one who does not
+is told. All of it with the lock of the session's calls held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+from procession.host.host_call import HostCall
+from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.messages import StreamChunk, StreamCredit, StreamEnd, StreamOpen
+from procession.ipc.core.records import OutputChunk
+from procession.ipc.transport.channel import Channel
+
+_NAMES: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
+
+
+class CallStreams:
+    """See the module's text. `output` takes every chunk, for the log."""
+
+    def __init__(self, output: Callable[[OutputChunk], None]) -> None:
+        self._output = output
+        self._owners: dict[tuple[int, int], HostCall | None] = {}
+
+    def open(self, message: StreamOpen, owner: HostCall | None) -> None:
+        """A stream begins; nobody waits for it when its call is over."""
+        self._owners[message.seq, message.stream] = owner
+
+    def take(self, message: StreamChunk | StreamEnd, channel: Channel, after: list[Callable[[], None]]) -> None:
+        """Take a chunk or an end (the connection has checked that the stream is open); raises ProtocolBreach."""
+        key = (message.seq, message.stream)
+        if isinstance(message, StreamEnd):
+            owner = self._owners.pop(key, None)
+            if message.dropped:
+                self._pass_on(owner, message, b"", channel, after)
+            return
+        grant = channel.connection.consumed(message.seq, message.stream, len(message.data))
+        if grant:
+            channel.connection.send(StreamCredit(message.inc, message.seq, message.stream, grant), control=True)
+        self._pass_on(self._owners.get(key), message, message.data, channel, after)
+
+    def _pass_on(
+        self, owner: HostCall | None, message: StreamChunk | StreamEnd, data: bytes, channel: Channel,
+        after: list[Callable[[], None]],
+    ) -> None:
+        name = _NAMES.get(message.stream)
+        if name is None:
+            raise ProtocolBreach(f"a stream number {message.stream} that no operation has")
+        chunk = OutputChunk(stream=name, data=data, call=message.seq, dropped=max(0, message.dropped))
+        after.append(partial(self._output, chunk))
+        if owner is None or owner.request.on_item is None:
+            return
+        if owner.items is not None:
+            owner.items.append(chunk)
+            channel.wake(owner)
+        elif owner.done is not None:
+            after.append(partial(owner.request.on_item, chunk))
+
+    def clear(self) -> None:
+        """Forget them: their process is over."""
+        self._owners.clear()
