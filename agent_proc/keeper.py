@@ -375,6 +375,7 @@ class _Keeper:
                 cpu_s=cpu_s,
                 max_rss_bytes=grown,
                 peak_memory_bytes=peak,
+                end_s=0.0 if self.ladder.began is None else now - self.ladder.began,
             )
         )
         return EXIT_LEFT if left else EXIT_DONE

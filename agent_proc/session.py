@@ -107,9 +107,10 @@ class Session:
             self._host_gone()
         operations, page, connection = self._operations, self._page, self._connection
         messages = connection.feed(data)
-        if len(messages) == 1 and self._unwritten is None and self._echo(messages[0], operations):
-            return
+        alone = len(messages) == 1 and self._unwritten is None
         for message in messages:
+            if operations is not None and type(message) is Call and message.op == "echo" and self._echo(message, operations, alone):
+                continue
             if operations is None:
                 operations = self._begin(message)
                 continue
@@ -122,22 +123,23 @@ class Session:
             else:
                 self._other(message, operations)
 
-    def _echo(self, message: Message, operations: Operations | None) -> bool:
-        """Answer a small echo at once, the one operation that has no effect to guard; False: it goes the way of all others."""
-        connection = self._connection
+    def _echo(self, call: Call, operations: Operations, alone: bool) -> bool:
+        """Answer a small echo at once, the one operation without an effect to guard; False: it goes the way of all others."""
+        connection, payload = self._connection, call.payload
         if (
-            type(message) is not Call
-            or message.op != "echo"
-            or operations is None
-            or type(message.payload) is Arena
-            or message.inc != connection.incarnation
+            type(payload) is Arena
+            or call.inc != connection.incarnation
             or self._context.stopping
             or operations.has_early_cancels
         ):
             return False
         page = self._page
-        page.started = page.finished = operations.seen = message.seq
-        self._unwritten = connection.send_through(Reply(message.inc, message.seq, message.body, message.payload)) or None
+        page.started = page.finished = operations.seen = call.seq
+        reply = Reply(call.inc, call.seq, call.body, payload)
+        if alone:
+            self._unwritten = connection.send_through(reply) or None
+        else:
+            connection.send(reply)
         return True
 
     def _other(self, message: Message, operations: Operations) -> None:

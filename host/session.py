@@ -446,7 +446,7 @@ class SessionActor:
                 found=record.found,
                 left=record.left,
                 method=record.method,
-                elapsed_s=record.elapsed_s,
+                elapsed_s=record.end_s,
                 escalated=ended_as.kind is ExitKind.ESCALATED,
             ),
         )

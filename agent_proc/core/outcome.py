@@ -109,7 +109,7 @@ def report(facts: Facts) -> RunReport:
         method=ended.method if ended else "none",
         escalated=must_escalate(facts),
         keeper_lost=ended is None,
-        elapsed_s=ended.elapsed_s if ended else 0.0,
+        elapsed_s=ended.end_s if ended else 0.0,
     )
     return RunReport(
         tool=cut(facts.label, 200),

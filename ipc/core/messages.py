@@ -288,7 +288,8 @@ class Born(Message, tag=80):
 class Ended(Message, tag=81):
     """The guarded process and its whole domain are over: the keeper's one record.
 
-    cause: exit, asked, host_gone, parent_gone, memory, cpu, processes. method: how the domain was ended.
+    cause: exit, asked, host_gone, parent_gone, memory, cpu, processes, fork (there never was one; raw_status is -errno).
+    method: how the domain was ended. elapsed_s: its whole life; end_s: from the beginning of its end to this record.
     """
 
     raw_status: int
@@ -300,6 +301,7 @@ class Ended(Message, tag=81):
     cpu_s: float
     max_rss_bytes: int
     peak_memory_bytes: int
+    end_s: float = 0.0
 
 
 ToSession = Boot | Call | Cancel | StreamCredit | StreamChunk | StreamEnd | Shutdown | ArenaFree

@@ -27,6 +27,7 @@ class KillReceipt(Record, frozen=True, kw_only=True):
     found: processes of the tree that were alive when its end began, its main process not counted.
     left: processes that could not be proved gone (0 unless something is badly wrong).
     method: how the domain was ended (`none` when it was already empty, `scoped`, `sweep`, ...).
+    elapsed_s: from the beginning of its end until it was proved over.
     """
 
     found: int = 0
