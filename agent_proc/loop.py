@@ -47,6 +47,8 @@ class Loop:
         self._heap: list[tuple[float, int, Timer]] = []
         self._made = 0
         self._timers = 0
+        self.watched = 0
+        """How many handlers there are."""
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` whenever `fd` is readable or over."""
@@ -69,6 +71,7 @@ class Loop:
             self._register(fd)
 
     def _register(self, fd: int) -> None:
+        self.watched = len(self._readers) + len(self._writers)
         events = (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
         if events:
             self._poll.register(fd, events)
@@ -78,11 +81,6 @@ class Loop:
     def is_watched(self, fd: int) -> bool:
         """Say whether `fd` has a reading handler."""
         return fd in self._readers
-
-    @property
-    def watched(self) -> int:
-        """How many handlers there are."""
-        return len(self._readers) + len(self._writers)
 
     @property
     def has_timers(self) -> bool:

@@ -41,9 +41,11 @@ class HostTicket:
 
     def __init__(self, call_id: str = "") -> None:
         self.call_id = call_id
+        self.cancelled = False
         self.on_cancel: Callable[[], None] | None = None
 
     def cancel(self) -> None:
+        self.cancelled = True
         if self.on_cancel is not None:
             self.on_cancel()
 
@@ -244,6 +246,8 @@ class Engine:
         self.lag.close()
         if self._server is not None:
             self._run_in_loop(self._server.close)
+        lost = HostLost("this host is closed", code="closed", ran="no")
+        self._run_in_loop(lambda: self.operations.end_follows(lost))
         self._run_in_loop(self.starts.drop_spares)
         self._run_in_loop(self.zygotes.close)
         if self._own_reactor:
@@ -251,7 +255,7 @@ class Engine:
         else:
             self.reactor.close()
         self.folder.close()
-        self._lost = HostLost("this host is closed", code="closed", ran="no")
+        self._lost = lost
         _engines.discard(self)
 
     def _run_in_loop(self, action: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ class HostCall(Entry):
         size = len(body)
         if payload is not None and len(payload) <= INLINE_BYTES_MAX:
             size += len(payload)
-        super().__init__(op.name, op.lane, now, request.timeout_s, size, request.call_id)
+        Entry.__init__(self, op.name, op.lane, now, request.timeout_s, size, request.call_id)
         self.request = request
         self.body = body
         self.done = done

@@ -47,6 +47,7 @@ class HostOperations:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._follows: dict[HostTicket, tuple[str, Callable[[ProcessionError | None], None]]] = {}
         self._reads: dict[str, Callable[[Request], msgspec.Struct | None]] = {
             "find_session": lambda r: self._ref(self._actor(r)),
             "list_sessions": self._list,
@@ -133,7 +134,7 @@ class HostOperations:
         assert isinstance(body, FollowBody)
         assert request.on_item is not None
         on_item = request.on_item
-        over = False
+        session = self._actor(request).id if request.session else ""
         if request.op.name == "logs":
             output = self._actor(request).output
             replay = _Replay(lambda chunk: on_item(chunk) if body.call in (None, chunk.call) else None)
@@ -145,24 +146,30 @@ class HostOperations:
 
             last: msgspec.Struct = ChunkList()
         else:
-            session = self._actor(request).id if request.session else None
             events = self._engine.events
 
             def give(event: Any) -> None:
-                if session is None or event.session == session:
+                if not session or event.session == session:
                     on_item(event)
 
             stop = events.follow(give, since=body.since)
             last = EventList()
 
-        def cancel() -> None:
-            nonlocal over
-            if not over:
-                over = True
+        def end(error: ProcessionError | None) -> None:
+            if self._follows.pop(ticket, None) is not None:  # the one that takes it out ends it, in whichever thread
                 stop()
-                done(last)
+                done(error or last)
 
-        ticket.on_cancel = cancel
+        self._follows[ticket] = (session, end)
+        ticket.on_cancel = lambda: end(None)
+        if ticket.cancelled:  # before it had begun
+            end(None)
+
+    def end_follows(self, error: ProcessionError | None, session: str = "") -> None:
+        """End what follows one session that is gone, or all of it because the host is."""
+        for of, end in list(self._follows.values()):
+            if not session or of == session:
+                end(error)
 
     # --- acts -----------------------------------------------------------------------------------------------
     def _start(self, request: Request, done: Finish) -> None:
@@ -227,6 +234,7 @@ class HostOperations:
         actor.forget()
         self._engine.folder.remove_session(actor.id)
         self._engine.events.emit("session.removed", actor.id, actor.incarnation)
+        self.end_follows(None, actor.id)
 
     def _shutdown(self, _: Request, done: Finish) -> None:
         """`procession down`: the answer goes out first, then the host ends. A host inside a program is that program's."""

@@ -183,6 +183,8 @@ class Incarnation:
         if type(first) is Ready:
             rest = messages[1:]
             self._reactor.call_soon(lambda: self._greeted(first))
+            if self.channel is not None and self._dispatch is not None:
+                self.channel.redirect(self._dispatch)  # it comes once: nothing more to take out
             if not rest:
                 return None
             messages = rest

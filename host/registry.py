@@ -135,6 +135,9 @@ class Registry:
 
     def find(self, id_or_name: str) -> SessionActor:
         """Return the session with this id, or the oldest one with this name; raises SessionNotFound."""
+        known = self._sessions.get(id_or_name)  # on the path of every call, and one look-up needs no lock
+        if known is not None:
+            return known
         with self._lock:
             found = self._sessions.get(id_or_name)
             if found is not None:

@@ -108,12 +108,14 @@ class SessionCalls:
 
     def submit(self, request: Request, done: Done) -> HostCall:
         """Start a call; `done` gets its one outcome in the reactor's thread or a caller's."""
-        call = HostCall(request, b"", done, _monotonic())
         try:
             call = self.make(request, done)
+        except MessageTooLarge as error:
+            done(error)
+            return HostCall(request, b"", done, _monotonic())
+        try:
             self.accept(call)
         except ProcessionError as error:
-            call.state = "closed"
             done(error)
         return call
 
@@ -142,10 +144,10 @@ class SessionCalls:
                 raise call_errors.own(self._gone, call, self.session)
             if channel is None and call.request.fail_fast:
                 raise SessionRestarting("the session has no process just now", session=self.session)
-            if ledger.has_waiting:
+            if ledger.waiting:
                 self._let_in()
             try:
-                ledger.open(call, wait=call.request.wait and ledger.has_waiting)
+                ledger.open(call, wait=call.request.wait and bool(ledger.waiting))
             except MailboxFull:
                 self._open_crowded(call)
             if call.due < self._timer_at:
@@ -252,7 +254,7 @@ class SessionCalls:
                 self._reactor.call_soon(partial(self._other, message))
             else:
                 self._slow_down()
-        if ledger.has_waiting:
+        if ledger.waiting:
             self._let_in()
         return after
 
@@ -288,9 +290,14 @@ class SessionCalls:
     def respond(self, call: HostCall, reply: Reply) -> Response:
         """Read a reply's payload, in the thread of the one who asked for it."""
         payload = reply.payload
-        if type(payload) is Arena:
-            return Response(reply.body, self._read_arena(call, payload), call.given_id)
-        return Response(reply.body, payload and payload.data, call.given_id)  # type: ignore[union-attr]
+        if payload is None:
+            data = None
+        elif type(payload) is Inline:
+            data = payload.data
+        else:
+            assert isinstance(payload, Arena)
+            data = self._read_arena(call, payload)
+        return Response(reply.body, data, call.given_id)
 
     def _read_arena(self, call: HostCall, place: Arena) -> bytes:
         with self.lock:
@@ -405,7 +412,7 @@ class SessionCalls:
             for call in due:
                 if self._is_overdue(call, now, after):
                     overdue.append(call)
-            if self._ledger.has_waiting:
+            if self._ledger.waiting:
                 self._let_in()
             self._arm_next()
         _run(after)
@@ -455,7 +462,7 @@ class SessionCalls:
                     self._send_cancel(call)
                 return "cancelling"
             self._end(call, call_errors.not_sent(call, self.session), after)
-            if self._ledger.has_waiting:
+            if self._ledger.waiting:
                 self._let_in()
         _run(after)
         return "not_sent"

@@ -61,6 +61,8 @@ _ENV_KEPT: Final = (
 )
 _PACKET_BYTES_MAX: Final = 256 * KiB
 _OUTPUT_TAIL_BYTES: Final = 8 * KiB
+#: An interpreter whose owner hangs up before its first line: 20 ms, and a bound for a busy machine.
+_ENDS_BY_ITSELF_S: Final = 1.0
 _read_packet = decoder("from_zygote")
 
 ForkDone = Callable[["ForkedKeeper | ProcessionError"], None]
@@ -152,11 +154,13 @@ class ZygoteClient:
         self._output = output_r
         try:
             self._pidfd = os.pidfd_open(self.pid)
-        except OSError:  # no descriptor left: what nobody can hold is not to live, and it is our child, not reaped
-            ours.close()
+        except OSError:  # no descriptor left: nobody could hold it
+            ours.close()  # it reads nothing, and ends by itself
             os.close(output_r)
-            self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_ENDS_BY_ITSELF_S)
+            except subprocess.TimeoutExpired:
+                pass
             raise
         ours.setblocking(False)
         os.set_blocking(output_r, False)

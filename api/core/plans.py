@@ -37,6 +37,7 @@ from procession.ipc.core.operations import (
     ProcessWriteBody,
     ReportDone,
     RunBody,
+    RunDone,
     SessionList,
     SessionRef,
     StartBody,
@@ -104,6 +105,7 @@ _read_calls: Final = _read(CallList)
 _read_cancel: Final = _read(CancelDone)
 _read_story: Final = _read(StoryDone)
 _read_statistics: Final = _read(Statistics)
+_read_run: Final = _read(RunDone)
 _read_exec: Final = _read(ExecDone)
 _read_code: Final = _read(CodeDone)
 _output_of: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
@@ -136,7 +138,19 @@ def run(
     """Run a packed function in a worker; `decode` reads what it returned."""
     request = _request("run", session, RunBody(label=label, limits=limits, lossy=lossy), timeout_s)
     request.payload, request.wait, request.on_item = payload, wait, on_item
-    return Plan(request, lambda response: decode(response.payload))
+    return Plan(request, partial(_run_result, decode=decode))
+
+
+def _run_result(response: Response, *, decode: Callable[[bytes | None], T]) -> T:
+    """Read what a run returned; the report of one whose result is not as declared goes with the error."""
+    try:
+        return decode(response.payload)
+    except ToolResultInvalid as error:
+        if error.report is None:
+            error.report = _read_run(response).report
+            error.elapsed_s = error.report.elapsed_s
+            error.call_id = response.call_id or None
+        raise
 
 
 def exec_command(

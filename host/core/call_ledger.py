@@ -98,8 +98,8 @@ class CallLedger(Generic[E]):
     """See the module's text. Not locked: it lies with the connection under the session's one lock."""
 
     __slots__ = (
-        "_entries", "_floor", "_heap", "_late", "_next", "_outcomes", "_unstarted", "_unstarted_bytes", "_waiting", "bytes_max",
-        "commands_max", "inc", "late", "recent", "stale",
+        "_entries", "_floor", "_heap", "_late", "_next", "_outcomes", "_unstarted", "_unstarted_bytes", "bytes_max",
+        "commands_max", "inc", "late", "recent", "stale", "waiting",
     )
 
     def __init__(self, commands_max: int = MAILBOX_COMMANDS_MAX, bytes_max: int = MAILBOX_BYTES_MAX) -> None:
@@ -109,11 +109,12 @@ class CallLedger(Generic[E]):
         self.late = 0
         self.stale = 0
         self.recent: deque[Past] = deque(maxlen=RECENT_CALLS)
+        self.waiting: list[int] = []
+        """A heap of the numbers that wait for room; those of closed calls fall out when they come up."""
         self._next = 1
         self._entries: dict[int, E] = {}
         self._unstarted: dict[int, E] = {}  # commands that take room, in the order they go out
         self._unstarted_bytes = 0
-        self._waiting: list[int] = []  # a heap of the numbers that wait for room; closed ones fall out when they come up
         self._heap: list[tuple[float, int]] = []
         self._late: dict[int, float] = {}  # given up, and until when the process may still be in it
         self._floor = 0  # given up at or below this number: no longer told apart
@@ -128,13 +129,13 @@ class CallLedger(Generic[E]):
         """
         seq = self._next
         if entry.lane != "control":
-            if (wait and self._first_waiting()) or not self._fits(entry.size):
+            if (self._unstarted and not self._fits(entry.size)) or (wait and self.waiting and self._first_waiting()):
                 if not wait:
                     raise MailboxFull(
                         f"{len(self._unstarted)} calls ({self._unstarted_bytes} bytes) wait in this session's mailbox already",
                         hint="wait for some of them, or pass wait=True to queue")
                 entry.state = "waiting"
-                heappush(self._waiting, seq)
+                heappush(self.waiting, seq)
             else:
                 self._unstarted[seq] = entry
                 self._unstarted_bytes += entry.size
@@ -148,12 +149,12 @@ class CallLedger(Generic[E]):
                 self._rebuild()
 
     def _fits(self, size: int) -> bool:
-        unstarted = self._unstarted
-        return not unstarted or (len(unstarted) < self.commands_max and self._unstarted_bytes + size <= self.bytes_max)
+        count = len(self._unstarted)
+        return not count or (count < self.commands_max and self._unstarted_bytes + size <= self.bytes_max)
 
     def _first_waiting(self) -> int:
         """Return the lowest number that waits for room, 0 for none."""
-        waiting = self._waiting
+        waiting = self.waiting
         while waiting:
             entry = self._entries.get(waiting[0])
             if entry is not None and entry.state == "waiting":
@@ -161,17 +162,12 @@ class CallLedger(Generic[E]):
             heappop(waiting)
         return 0
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a call waits for room."""
-        return bool(self._waiting) and self._first_waiting() > 0
-
     def let_in(self) -> E | None:
         """Give the first call that waits for room its place, if there is one now: it is `queued` then."""
         seq = self._first_waiting()
         if not seq or not self._fits(self._entries[seq].size):
             return None
-        heappop(self._waiting)
+        heappop(self.waiting)
         entry = self._entries[seq]
         entry.state = "queued"
         self._unstarted[seq] = entry
@@ -184,7 +180,7 @@ class CallLedger(Generic[E]):
         if self._unstarted.pop(entry.seq, None) is not None:
             self._unstarted_bytes -= entry.size
         entry.state = "waiting"
-        heappush(self._waiting, entry.seq)
+        heappush(self.waiting, entry.seq)
 
     def sent(self, entry: E) -> None:
         """It has been given to the process of this incarnation."""

@@ -20,7 +20,9 @@ from typing import Any, Final, Literal
 from procession.ipc.core import frames
 from procession.ipc.core.bounds import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BYTES
 from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.frames import pack_header
 from procession.ipc.core.messages import (
+    DECODERS,
     Boot,
     Call,
     ClientHello,
@@ -71,7 +73,7 @@ class Connection:
 
     __slots__ = (
         "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data", "_data_in",
-        "_decode", "_decoder", "_fed", "_first", "_greeting", "_head", "_message_bytes_max", "_middle", "_role", "_streams",
+        "_decode", "_decode_quick", "_decoder", "_fed", "_first", "_greeting", "_head", "_message_bytes_max", "_middle", "_role", "_streams",
         "_said_ready", "greeted", "incarnation", "queued_bytes", "stale",
     )
 
@@ -80,6 +82,7 @@ class Connection:
     ) -> None:
         self._role = role
         self._decode = decoder(_INBOUND[role])
+        self._decode_quick = DECODERS[_INBOUND[role]].decode
         self._message_bytes_max = message_bytes_max
         self._decoder: frames.FrameDecoder | _Spent = frames.FrameDecoder(message_bytes_max)
         self._first = _FIRST[role]
@@ -145,7 +148,7 @@ class Connection:
             framed = size + frames.HEADER_BYTES
             if framed <= self._chunk_bytes and (not self._credited or framed <= self._credit):
                 self._credit -= framed
-                return frames.encode(payload)
+                return pack_header(size) + payload
         self.send(message)
         return self.take()
 
@@ -224,7 +227,10 @@ class Connection:
         try:
             payload = self._decoder.whole(data)
             if payload is not None and self.greeted:  # the usual case: one small message, a whole one
-                message = self._decode(payload)
+                try:
+                    message = self._decode_quick(payload)
+                except Exception:  # noqa: BLE001 - whatever it is, the strict way makes a breach of it
+                    message = self._decode(payload)
                 kind = type(message)
                 if kind is Reply and message.inc == self.incarnation:
                     return [message]

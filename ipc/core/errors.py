@@ -374,7 +374,28 @@ def from_data(data: ErrorData) -> ProcessionError:
     kind = ERROR_TYPES.get(data.kind, ProcessionError)
     error = kind(**{name: getattr(data, name) for name in _FIELDS})
     if isinstance(error, ToolRaised):
-        cause = BUILTIN_EXCEPTIONS.get(data.exception_type.removeprefix("builtins."))
-        if cause is not None:
-            error.__cause__ = cause(data.message.partition(": ")[2] or data.message)
+        error.__cause__ = _cause_of(data)
     return error
+
+
+class _AsWritten(str):
+    """The argument of a KeyError, which shows its argument's repr: this one's is the text itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _cause_of(data: ErrorData) -> Exception | None:
+    """Make the builtin exception that a tool raised, with the same text; None for any other."""
+    kind = BUILTIN_EXCEPTIONS.get(data.exception_type.removeprefix("builtins."))
+    if kind is None:
+        return None
+    text = data.message.removeprefix(data.exception_type).removeprefix(": ")
+    if not text:
+        return kind()
+    if kind is KeyError:
+        key = text[1:-1]
+        return kind(key) if text == repr(key) else kind(_AsWritten(text))
+    return kind(text)

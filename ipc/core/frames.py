@@ -27,6 +27,7 @@ __all__ = [
     "FrameTooLarge",
     "chunks",
     "encode",
+    "pack_header",
 ]
 
 HEADER_BYTES = 4
@@ -40,7 +41,7 @@ _PARTS_MAX = 1024
 """Pieces kept apart before they are joined: a peer that sends byte by byte must not cost an object for each byte."""
 
 _HEADER = Struct("<I")
-_pack = _HEADER.pack
+pack_header = _HEADER.pack
 _unpack_from = _HEADER.unpack_from
 
 
@@ -66,8 +67,8 @@ def encode(payload: bytes, *, control: bool = False) -> bytes:
     if size > FRAME_BYTES_MAX:
         raise FrameTooLarge(size, FRAME_BYTES_MAX)
     if control:
-        return _pack(size | _CONTROL) + payload
-    return _pack(size) + payload
+        return pack_header(size | _CONTROL) + payload
+    return pack_header(size) + payload
 
 
 def chunks(
@@ -88,8 +89,8 @@ def _chunks(payload: bytes, chunk_bytes: int) -> Iterator[bytes]:
     last = max(0, (len(payload) - 1) // chunk_bytes * chunk_bytes)
     view = memoryview(payload)
     for start in range(0, last, chunk_bytes):
-        yield b"".join((_pack(chunk_bytes | _MORE), view[start : start + chunk_bytes]))
-    yield b"".join((_pack(len(payload) - last), view[last:]))
+        yield b"".join((pack_header(chunk_bytes | _MORE), view[start : start + chunk_bytes]))
+    yield b"".join((pack_header(len(payload) - last), view[last:]))
 
 
 class _Pile:

@@ -313,7 +313,7 @@ ToZygote = Fork
 FromKeeper = Born | Ended
 
 encode: Final = msgspec.msgpack.Encoder().encode
-_DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
+DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     "to_session": msgspec.msgpack.Decoder(ToSession),
     "to_host": msgspec.msgpack.Decoder(ToHost),
     "to_server": msgspec.msgpack.Decoder(ToServer),
@@ -329,7 +329,7 @@ def decoder(direction: str) -> Any:
 
     It raises ProtocolBreach for anything that is not one of that direction's messages.
     """
-    decode = _DECODERS[direction].decode
+    decode = DECODERS[direction].decode
 
     def read(data: bytes) -> Any:
         try:

@@ -48,6 +48,7 @@ PARK_S: Final = 0.005
 SLEEP_S_MAX: Final = 3600.0
 
 _READ_SIZES: Final = (READ_BYTES,)
+_FOR_EVER: Final = float("inf")
 
 _monotonic = time.monotonic
 _ident = threading.get_ident
@@ -231,6 +232,10 @@ class Channel:
         return len(self._unsent) + self.connection.queued_bytes
 
     # --- reading --------------------------------------------------------------------------------------------
+    def redirect(self, dispatch: Dispatch) -> None:
+        """Have what comes from now on handled by another one. The lock is held."""
+        self._dispatch = dispatch
+
     def _readable(self) -> None:
         """The reactor's turn, unless somebody has taken the lead since it looked."""
         with self.lock:
@@ -431,10 +436,10 @@ class Channel:
     def _lead(self, waiter: Waitable, until: float) -> None:
         poll = self._poll.poll
         while not (waiter.outcome is not None or waiter.items or self.closed):
-            left = until - _monotonic()
+            left = SLEEP_S_MAX if until == _FOR_EVER else min(until - _monotonic(), SLEEP_S_MAX)
             if left <= 0:
                 return
-            for fd, _ in poll(min(left, SLEEP_S_MAX) * 1000.0 + 0.5) if not self._inbox else self._at_once:
+            for fd, _ in poll(left * 1000.0 + 0.5) if not self._inbox else self._at_once:
                 if fd == self._wake:
                     self._drain_wake()
                     continue

@@ -74,9 +74,9 @@ class Script:
 # --- what is recorded ---------------------------------------------------------------------------------------------
 def test_a_normal_exit_is_recorded_and_finds_nothing() -> None:
     outcome = only(run_script("report(guard(lambda: None))"))
-    assert outcome["ended"] | {"elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0} == {
+    assert outcome["ended"] | {"elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0, "end_s": 0} == {
         "raw_status": 0, "cause": "exit", "found": 0, "left": 0, "method": "none",
-        "elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0,
+        "elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0, "end_s": 0,
     }
     assert outcome["keeper_status"] == 0
     assert outcome["survivors"] == 0
