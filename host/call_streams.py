@@ -17,6 +17,7 @@ from procession.ipc.core.records import OutputChunk
 from procession.ipc.transport.channel import Channel
 
 _NAMES: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
+_NUMBERS: Final = {name: number for number, name in _NAMES.items()}
 
 
 class CallStreams:
@@ -38,10 +39,10 @@ class CallStreams:
             if message.dropped:
                 self._pass_on(owner, message, b"", channel, after)
             return
-        grant = channel.connection.consumed(message.seq, message.stream, len(message.data))
-        if grant:
-            channel.connection.send(StreamCredit(message.inc, message.seq, message.stream, grant), control=True)
-        self._pass_on(self._owners.get(key), message, message.data, channel, after)
+        owner = self._owners.get(key)
+        if owner is None or not _takes_itself(owner):
+            grant_credit(channel, message.seq, message.stream, len(message.data))
+        self._pass_on(owner, message, message.data, channel, after)
 
     def _pass_on(
         self, owner: HostCall | None, message: StreamChunk | StreamEnd, data: bytes, channel: Channel,
@@ -63,3 +64,26 @@ class CallStreams:
     def clear(self) -> None:
         """Forget them: their process is over."""
         self._owners.clear()
+
+
+def _takes_itself(owner: HostCall) -> bool:
+    """Say whether the chunk waits for its caller's thread: then credit comes when it has been handed over, not before.
+
+    So what lies between a session and a slow caller is bounded by the stream's window.
+    """
+    return owner.items is not None and owner.request.on_item is not None and owner.outcome is None
+
+
+def grant_credit(channel: Channel, seq: int, stream: int, count: int) -> bool:
+    """Say that bytes of a stream were used up; True when there is a credit to be written."""
+    connection = channel.connection
+    grant = connection.consumed(seq, stream, count)
+    if grant:
+        connection.send(StreamCredit(connection.incarnation, seq, stream, grant), control=True)
+    return bool(grant)
+
+
+def credit_taken(channel: Channel, chunk: OutputChunk) -> None:
+    """The caller has taken this chunk. The lock is held."""
+    if grant_credit(channel, chunk.call, _NUMBERS[chunk.stream], len(chunk.data)):
+        channel.flush()

@@ -11,9 +11,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from procession.host import clock
+from procession.host.call_streams import credit_taken
 from procession.ipc.core.backend import Request, Response
 from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.messages import Reply
+from procession.ipc.core.records import OutputChunk
 
 if TYPE_CHECKING:
     from procession.host.host_call import HostCall
@@ -48,14 +50,14 @@ def call_and_wait(calls: SessionCalls, request: Request) -> Response:
 
 
 def _wait(calls: SessionCalls, call: HostCall) -> None:
-    _hand_out(call)
+    _hand_out(calls, call)
     while call.outcome is None:
         channel = calls.channel
         if channel is not None and not channel.closed:
             channel.wait(call, _FOR_EVER)
         else:
             _wait_at_gate(calls, call)
-        _hand_out(call)
+        _hand_out(calls, call)
 
 
 def _wait_at_gate(calls: SessionCalls, call: HostCall) -> None:
@@ -71,13 +73,18 @@ def _wait_at_gate(calls: SessionCalls, call: HostCall) -> None:
         call.gate = None
 
 
-def _hand_out(call: HostCall) -> None:
-    """Give what the call streamed to its caller, in the caller's thread."""
+def _hand_out(calls: SessionCalls, call: HostCall) -> None:
+    """Give what the call streamed to its caller, in the caller's thread, and the session credit for what was taken."""
     items = call.items
     while items:
         item = items.popleft()
         assert call.request.on_item is not None
         call.request.on_item(item)
+        assert isinstance(item, OutputChunk)
+        with calls.lock:
+            channel = calls.channel
+            if channel is not None and not channel.closed and call.inc == channel.connection.incarnation:
+                credit_taken(channel, item)
 
 
 def _interrupted(calls: SessionCalls, call: HostCall, interrupt: KeyboardInterrupt) -> None:

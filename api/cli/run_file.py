@@ -71,6 +71,7 @@ def run_file(
             timeout_s=timeout_s,
             check=False,
             on_item=None,
+            lossless=True,
         )
         return carry_out(host, plan, file)
 
