@@ -6,13 +6,14 @@ its session is removed, or with the error that ended the stream.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item, Outcome, Ticket
-from procession.ipc.core.errors import CallCancelled, ProcessionError
+from procession.ipc.core.errors import CallCancelled, HostLost, ProcessionError
 from procession.ipc.core.item_ring import ItemRing
 
 I = TypeVar("I", bound=Item)  # noqa: E741 - an item
@@ -22,6 +23,7 @@ class Follow(Iterator[I], Generic[I]):
     """See the module's text. Use it in a `for`, close it when done (`with` does)."""
 
     def __init__(self, backend: Backend, plan: Plan[None], session: str | None) -> None:
+        self._pid = os.getpid()
         self._session = session
         self._ring = ItemRing()
         self._news = threading.Condition()
@@ -44,6 +46,8 @@ class Follow(Iterator[I], Generic[I]):
         return self
 
     def __next__(self) -> I:
+        if self._pid != os.getpid():  # in a child of the program: whoever would bring news stayed behind, lock and all
+            raise HostLost("this stream belongs to the process that was forked from", code="forked", ran="no")
         with self._news:
             self._news.wait_for(lambda: len(self._ring) or self._outcome is not None or self._closed)
             item = None if self._closed else self._ring.take()
@@ -53,6 +57,8 @@ class Follow(Iterator[I], Generic[I]):
 
     def close(self) -> None:
         """Stop following; safe from any thread, and twice."""
+        if self._pid != os.getpid():
+            return
         with self._news:
             self._closed = True
             over = self._outcome is not None

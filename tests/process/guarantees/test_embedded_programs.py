@@ -102,7 +102,7 @@ os.close(write)
 with os.fdopen(read) as pipe:
     told = {"child": json.loads(pipe.read())}
 os.wait()
-told["parent"] = [running.result(10), session.run(len, "abc"), session.status().incarnation, command.poll() is None]
+told["parent"] = [running.result(10), session.run(len, "abc"), session.status().incarnation, command.status().running]
 told["surprises"] = [str(e) for e in host.events(since=0) if e.type in ("host.bug", "zygote.lost", "session.ended")]
 following.close()
 host.close()

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.mailbox_peer import SESSION, Peer, open_peer, request
 from helpers.reactors import WAIT_S, in_loop, running_reactor
-from helpers.waiting import poll_until, wait_until
+from helpers.waiting import wait_until
 from procession.ipc.core.backend import Response
 from procession.ipc.core.bounds import INLINE_BYTES_MAX, MAILBOX_COMMANDS_MAX
 from procession.ipc.core.breach import ProtocolBreach
@@ -92,7 +92,7 @@ def test_a_failure_is_raised_with_its_session_and_call(peer: Peer) -> None:
 
 
 def test_what_is_too_large_is_refused_before_it_has_a_number(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procession.host.session_calls.PAYLOAD_BYTES_MAX", 10)
+    monkeypatch.setattr("procession.host.call_mailbox.PAYLOAD_BYTES_MAX", 10)
     with pytest.raises(MessageTooLarge) as refused:
         peer.calls.call(request(payload=b"x" * 11))
     assert refused.value.code == "payload_too_large"
@@ -192,7 +192,7 @@ def test_a_run_that_was_not_begun_is_withdrawn_a_little_after_its_deadline(peer:
 
 
 def test_a_run_far_beyond_its_deadline_has_its_session_ended(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procession.host.session_calls.RUN_SLACK_S", SOON_S)
+    monkeypatch.setattr("procession.host.call_mailbox.RUN_SLACK_S", SOON_S)
     call = peer.submit("run", request("run", b"", timeout_s=SOON_S))
     peer.started(peer.hear().seq)
     wait_until(lambda: peer.overdue == [call], "the host steps in")
@@ -418,7 +418,6 @@ def test_ctrl_c_cancels_the_call_and_says_what_became_of_it(
     helper.start()
     with pytest.raises(KeyboardInterrupt) as interrupted:
         peer.calls.call(request("run", b""))
-        poll_until(lambda: False, timeout_s=WAIT_S)
     helper.join(WAIT_S)
     (note,) = interrupted.value.__notes__
     assert ("cancelled_in_session" in note) == answered
