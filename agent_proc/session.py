@@ -109,14 +109,14 @@ class Session:
         messages = connection.feed(data)
         alone = len(messages) == 1 and self._unwritten is None
         for message in messages:
-            if operations is not None and type(message) is Call and message.op == "echo" and self._echo(message, operations, alone):
-                continue
             if operations is None:
                 operations = self._begin(message)
                 continue
             if message.inc != connection.incarnation:
                 continue
             if type(message) is Call:
+                if message.op == "echo" and self._echo(message, operations, alone):
+                    continue
                 seq = message.seq
                 page.write(seq)
                 operations.call(message)
@@ -125,15 +125,10 @@ class Session:
 
     def _echo(self, call: Call, operations: Operations, alone: bool) -> bool:
         """Answer a small echo at once, the one operation without an effect to guard; False: it goes the way of all others."""
-        connection, payload = self._connection, call.payload
-        if (
-            type(payload) is Arena
-            or call.inc != connection.incarnation
-            or self._context.stopping
-            or operations.has_early_cancels
-        ):
+        payload = call.payload
+        if type(payload) is Arena or self._context.stopping or operations.has_early_cancels:
             return False
-        page = self._page
+        page, connection = self._page, self._connection
         page.started = page.finished = operations.seen = call.seq
         reply = Reply(call.inc, call.seq, call.body, payload)
         if alone:

@@ -172,11 +172,14 @@ class Operations:
 
     def _process_wait(self, call: Call, body: ProcessBody) -> None:
         self._check_room()
+        self._context.page.mark_started(call.seq)
         self.processes.wait(call, body.process)
 
     def _process_signal(self, call: Call, body: ProcessSignalBody) -> None:
         self._check_room()
+        self._context.page.mark_started(call.seq)
         self.processes.signal(call, body)
 
     def _process_write(self, call: Call, body: ProcessWriteBody) -> None:
+        self._context.page.mark_started(call.seq)
         self.processes.write(call, body)

@@ -6,6 +6,7 @@ for it, never in the host's own thread.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Outcome, Response, Ticket
-from procession.ipc.core.errors import CallCancelled, ProcessionError
+from procession.ipc.core.errors import CallCancelled, HostLost, ProcessionError
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class CallFuture(Future[T], Generic[T]):
         on_error: Callable[[ProcessionError], object] | None = None,
     ) -> None:
         super().__init__()
+        self._pid = os.getpid()
         self._on_error = on_error
         self.stopped_as: ProcessionError | None = None
         self._finish = finish
@@ -97,6 +99,7 @@ class CallFuture(Future[T], Generic[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the result; raises what the work ended with, CancelledError, or TimeoutError."""
+        self._check_process()
         value, failure = self._open(super().result(timeout))
         if failure is not None:
             raise failure
@@ -104,8 +107,14 @@ class CallFuture(Future[T], Generic[T]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end; returns what `result` would raise, None when there is a result."""
+        self._check_process()
         error = super().exception(timeout)
         return self._open(super().result())[1] if error is None else error
+
+    def _check_process(self) -> None:
+        """In a child of the program nobody would ever bring the outcome: raise HostLost, do not wait for it."""
+        if self._pid != os.getpid() and not self.done():
+            raise HostLost("this call belongs to the process that was forked from", code="forked", ran="maybe")
 
     def _open(self, response: object) -> tuple[Any, BaseException | None]:
         """Decode and check the result, once."""

@@ -249,16 +249,13 @@ class CallMailbox:
 
     def _check_deadlines(self) -> None:
         after: Afters = []
-        overdue: list[HostCall] = []
         with self.lock:
             now = _monotonic()
             self._timer_at = _NEVER
             due = self._ledger.expired(now)
             if due:
                 self._look_at_page()
-            for call in due:
-                if self._is_overdue(call, now, after):
-                    overdue.append(call)
+            overdue = [call for call in due if self._is_overdue(call, now, after)]
             if self._ledger.waiting:
                 self._let_in()
             self._arm_next()

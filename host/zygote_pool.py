@@ -109,7 +109,9 @@ class ZygotePool:
         os.close(self._host_pidfd)
 
     def forget_after_fork(self) -> None:
-        self._closed = True
+        was_closed, self._closed = self._closed, True
         for client in self._clients.values():
             if not client.over:
                 client.forget_after_fork()
+        if not was_closed:
+            os.close(self._host_pidfd)

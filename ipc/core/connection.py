@@ -72,9 +72,10 @@ class Connection:
     """One end of one channel. `message_bytes_max` holds for both directions."""
 
     __slots__ = (
-        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data", "_data_in",
-        "_decode", "_decode_quick", "_decoder", "_fed", "_first", "_greeting", "_head", "_message_bytes_max", "_middle", "_role", "_streams",
-        "_said_ready", "greeted", "incarnation", "queued_bytes", "stale",
+        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data",
+        "_data_in", "_decode", "_decode_quick", "_decoder", "_fed", "_first", "_greeting", "_head",
+        "_message_bytes_max", "_middle", "_role", "_said_ready", "_streams", "greeted", "incarnation",
+        "queued_bytes", "stale",
     )
 
     def __init__(

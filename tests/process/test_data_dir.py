@@ -235,6 +235,7 @@ def test_a_session_folder_is_inside(tmp_path: Path, name: str) -> None:
 
 
 # --- what cannot be used ------------------------------------------------------------------------------------
+@pytest.mark.guarantee("R-66")
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     for place in (tmp_path / "f", tmp_path / "f" / "below"):
@@ -242,6 +243,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
             DataDir.open(place)
 
 
+@pytest.mark.guarantee("R-66")
 def test_a_folder_others_may_write_in_is_refused_with_what_to_do(tmp_path: Path) -> None:
     tmp_path.chmod(0o770)
     with pytest.raises(StorageError) as caught:
@@ -263,6 +265,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.guarantee("R-66")
 def test_a_folder_that_is_read_only_is_refused_with_path_and_reason(plain_user: User) -> None:
     place = plain_user.home / "d"
     place.mkdir()
@@ -274,6 +277,7 @@ def test_a_folder_that_is_read_only_is_refused_with_path_and_reason(plain_user: 
     place.chmod(0o700)
 
 
+@pytest.mark.guarantee("R-66")
 def test_a_folder_of_somebody_else_is_refused(plain_user: User) -> None:
     if not plain_user.is_somebody_else:
         pytest.skip("only root can make a folder of somebody else")

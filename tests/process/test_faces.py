@@ -80,8 +80,12 @@ def test_run(on_face: Play) -> None:
             await s.run(lambda: {"a": 1}["missing"])
         assert (raised.value.ran, raised.value.session) == ("yes", s.id)
         assert isinstance(raised.value.__cause__, KeyError)
-        with pytest.raises(ToolResultInvalid, match="expected int, found str"):
+        assert raised.value.__cause__.args == ("missing",)
+        with pytest.raises(ToolResultInvalid, match="expected int, found str") as lied:
             await s.run(lies)
+        assert (lied.value.ran, lied.value.session) == ("yes", s.id)
+        assert lied.value.report is not None
+        assert (lied.value.report.ended, lied.value.report.processes_left) == ("exit", 0)
         with pytest.raises(ToolCrashed) as crashed:
             await s.run(os.abort)
         assert crashed.value.report is not None

@@ -82,7 +82,7 @@ def child():
         except BaseException as other:
             told["lost"][name] = repr(other)
     told["left open"] = [f"{fd} {what}" for fd, what in descriptors().items()
-                         if fd not in before and fd != write and "/proc/" not in what]
+                         if fd not in before and fd not in (read, write) and "/proc/" not in what]
     host.close()
     told["folder"] = folder.is_dir()
     # and the child may have a host of its own

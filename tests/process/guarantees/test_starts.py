@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import SLACK, EventWatch, kill, tree_below, wait_gone, zygote_pids
+from helpers.hosts import SLACK, WAIT_S, EventWatch, kill, tree_below, wait_gone, zygote_pids
+from helpers.proc import look_at
 from helpers.session_faults import BOOT_FAULT, FAULT
+from helpers.waiting import wait_until
 from procession import Host, Sandbox, Session, SessionNotRunning, StartFailed
 from procession.host.core import lifecycle_moves
 from procession.ipc.core import bounds
@@ -157,6 +159,27 @@ def test_a_session_that_leaves_normally_is_restarted_only_if_permanent(
             assert f"restart type {restart}" in str(caught.value)
         status = session.status()
         assert (status.phase, status.incarnation) == (phase, incarnation)
+
+
+@pytest.mark.guarantee("R-21")
+def test_calls_that_a_leaving_session_never_read_do_not_make_its_end_a_crash(faulty_host: Host) -> None:
+    with EventWatch(faulty_host) as events:
+        session = faulty_host.start_session()
+        pid = session.status().pid
+        order(session.status().project, FAULT, "leave unread")
+        session.modules()
+        wait_until(lambda: (seen := look_at(pid)) is not None and seen.state == "T", "it is stopped")
+        unread = [session.submit(len, "unread") for _ in range(3)]
+        assert session.status().calls == 3
+        os.kill(pid, signal.SIGCONT)
+        assert events.wait("session.ended", session).event.data["how"] == "exit 0"
+        for call in unread:
+            error = call.exception(WAIT_S)
+            assert isinstance(error, SessionNotRunning)
+            assert (error.ran, error.session) == ("no", session.id)
+        assert len({getattr(call.exception(), "call_id", "") for call in unread}) == 3
+        status = session.status()
+        assert (status.phase, status.restarts, status.calls) == ("stopped", 0, 0)
 
 
 @pytest.mark.guarantee("R-21")

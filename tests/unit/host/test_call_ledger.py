@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.over[seq] = outcome
 
     def close(self, entry: Entry, how: str) -> None:
-        was_sent = entry.state in ("sent", "started")
+        was_sent = self.alive and entry.state in ("sent", "started")
         assert self.ledger.close(entry.seq, how, self.now) is entry
         assert self.ledger.close(entry.seq, how, self.now) is None
         self.end(entry.seq, how)
@@ -168,7 +168,8 @@ class LedgerMachine(RuleBasedStateMachine):
         return not there or (len(there) < 8 and sum(e.size for e in there) + size <= 1000)
 
     @rule(
-        size=st.integers(0, 400), timeout=st.integers(1, 20), lane=st.sampled_from(["run", "query", "control"]), wait=st.booleans()
+        size=st.integers(0, 400), timeout=st.integers(1, 20), lane=st.sampled_from(["run", "query", "control"]),
+        wait=st.booleans(),
     )
     def call(self, size: int, timeout: int, lane: str, wait: bool) -> None:
         entry = Entry("op", lane, self.now, timeout, size, f"c{self.now}")

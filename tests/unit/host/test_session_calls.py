@@ -127,7 +127,7 @@ def test_a_stream_of_a_number_that_no_operation_has_is_a_breach(peer: Peer) -> N
     peer.submit("run", request("run", b""))
     seq = peer.hear().seq
     peer.say(StreamOpen(1, seq, 9, "x"), StreamChunk(1, seq, 9, b"text", 0))
-    wait_until(lambda: peer.lost, "the breach")
+    wait_until(lambda: bool(peer.lost), "the breach")
 
 
 # --- deadlines ----------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_call_given_up_and_answered_later_is_late_exactly_once(peer: Peer) -> 
     assert isinstance(peer.outcome("other"), Response)
     assert (peer.calls.late, peer.calls.served, peer.lost) == (1, 2, [])
     peer.reply(seq)
-    wait_until(lambda: peer.lost, "a second answer is a breach")
+    wait_until(lambda: bool(peer.lost), "a second answer is a breach")
     assert isinstance(peer.lost[0], ProtocolBreach)
     assert (peer.calls.late, peer.outcomes.all["slow"]) == (1, [error])
 
@@ -225,7 +225,7 @@ def test_a_full_mailbox_refuses_at_once_and_control_calls_pass(peer: Peer) -> No
         peer.calls.call(request())
     assert (full.value.session, full.value.ran) == (SESSION, "no")
     peer.submit("ping", request("ping"))
-    assert isinstance(peer.submit("refused", request()), object)
+    peer.submit("refused", request())
     assert isinstance(peer.outcome("refused"), MailboxFull)
     assert (peer.calls.open, peer.calls.waiting) == (MAILBOX_COMMANDS_MAX + 1, 0)
 
@@ -285,7 +285,6 @@ def test_payloads_that_find_no_room_in_the_arena_wait_for_it() -> None:
 
 
 # --- incarnations -------------------------------------------------------------------------------------------
-@pytest.mark.guarantee("R-04")
 def test_a_death_answers_what_had_begun_and_the_next_process_gets_the_rest_in_order(peer: Peer) -> None:
     for n in range(6):
         peer.submit(f"call {n}", request(timeout_s=None))
@@ -430,7 +429,7 @@ def test_ctrl_c_cancels_the_call_and_says_what_became_of_it(
 def test_a_flood_of_notices_is_read_slowly_and_calls_still_end(peer: Peer) -> None:
     for _ in range(12):
         peer.say(*(Notice(1, "flood", "x" * 10) for _ in range(100)))
-    wait_until(lambda: peer.calls._slowed or peer.calls.notices.refused, "it is slowed down")
+    wait_until(lambda: peer.calls._slowed or peer.calls.notices.refused > 0, "it is slowed down")
     peer.submit("echo", request())
     peer.reply(peer.hear().seq)
     assert isinstance(peer.outcome("echo"), Response)
