@@ -96,7 +96,7 @@ class Session:
                 loop.turn()
             page.tick += 1
             page.write(0)  # before the answers leave: who has an answer sees its call finished
-            if (connection.wants_write if self._unwritten is None else not self._watching_write):
+            if connection.wants_write if self._unwritten is None else not self._watching_write:
                 self._write()
             if self._context.escalating or self._give_up_at is not None:
                 self._consider_ending()

@@ -29,8 +29,11 @@ def own(error: ProcessionError, call: HostCall, session: str) -> ProcessionError
 
 def expired(call: HostCall, session: str) -> ExpiredInQueue:
     """Say that a call was not begun in its time."""
-    return ExpiredInQueue(f"{call.op} was not started within its {call.timeout_s:g} s and was withdrawn",
-                          session=session, call_id=call.call_id)
+    return ExpiredInQueue(
+        f"{call.op} was not started within its {call.timeout_s:g} s and was withdrawn",
+        session=session,
+        call_id=call.call_id,
+    )
 
 
 def timed_out(call: HostCall, session: str) -> CallTimedOut:
@@ -40,17 +43,24 @@ def timed_out(call: HostCall, session: str) -> CallTimedOut:
 
 def not_sent(call: HostCall, session: str) -> CallCancelled:
     """Say that a call was cancelled before any process began with it."""
-    return CallCancelled("cancelled before it was sent", code="not_sent", ran="no", session=session, call_id=call.call_id)
+    return CallCancelled(
+        "cancelled before it was sent", code="not_sent", ran="no", session=session, call_id=call.call_id
+    )
 
 
 def death(call: HostCall, error: ProcessionError, session: str) -> ProcessionError:
     """Say that the process ended with a call that it had begun; `error` says how."""
     told: ProcessionError
     if call.overdue and call.lane == "run":
-        told = ToolTimedOut(f"{call.op} was still running {call.timeout_s:g} s after it began and did not end when told to; the "
-                            "whole session was ended", report=error.report)
+        told = ToolTimedOut(
+            f"{call.op} was still running {call.timeout_s:g} s after it began and did not end when told to; the "
+            "whole session was ended",
+            report=error.report,
+        )
     elif call.overdue:
-        told = CallTimedOut(f"{call.op} had no answer after {call.timeout_s:g} s; the session was ended", report=error.report)
+        told = CallTimedOut(
+            f"{call.op} had no answer after {call.timeout_s:g} s; the session was ended", report=error.report
+        )
     else:
         told = type(error)(error.message, code=error.code, ran="maybe", report=error.report, hint=error.hint)
     told.session, told.call_id, told.elapsed_s = session, call.call_id, clock.monotonic() - call.opened_at

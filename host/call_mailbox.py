@@ -72,8 +72,11 @@ class CallMailbox:
         """Encode a request into a call; raises MessageTooLarge."""
         payload = request.payload
         if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
-            raise MessageTooLarge(f"a payload of {len(payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
-                                  session=self.session, code="payload_too_large")
+            raise MessageTooLarge(
+                f"a payload of {len(payload)} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes",
+                session=self.session,
+                code="payload_too_large",
+            )
         if type(request.body) is Nothing:
             body = _NOTHING
         else:

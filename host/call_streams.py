@@ -45,7 +45,11 @@ class CallStreams:
         self._pass_on(owner, message, message.data, channel, after)
 
     def _pass_on(
-        self, owner: HostCall | None, message: StreamChunk | StreamEnd, data: bytes, channel: Channel,
+        self,
+        owner: HostCall | None,
+        message: StreamChunk | StreamEnd,
+        data: bytes,
+        channel: Channel,
         after: list[Callable[[], None]],
     ) -> None:
         name = _NAMES.get(message.stream)

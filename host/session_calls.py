@@ -37,8 +37,14 @@ class SessionCalls(CallMailbox):
     """See the module's text. `overdue(call)` asks for the session to be ended, `other(message)` takes what is no call's."""
 
     def __init__(
-        self, reactor: Reactor, *, session: str, overdue: Callable[[HostCall], None], other: Callable[[Any], None],
-        output: Callable[[OutputChunk], None], wake: Callable[[], None],
+        self,
+        reactor: Reactor,
+        *,
+        session: str,
+        overdue: Callable[[HostCall], None],
+        other: Callable[[Any], None],
+        output: Callable[[OutputChunk], None],
+        wake: Callable[[], None],
     ) -> None:
         super().__init__(reactor, session, overdue, wake)
         self.notices = Allowance(EVENT_RATE_S, EVENT_BURST, _monotonic())

@@ -55,11 +55,29 @@ class Entry:
     """One call. due: monotonic seconds when it is to be looked at; deadline: when its caller stops waiting."""
 
     __slots__ = (
-        "cancelled", "deadline", "due", "given_id", "how", "inc", "lane", "op", "opened_at", "seq", "size", "state", "timeout_s",
+        "cancelled",
+        "deadline",
+        "due",
+        "given_id",
+        "how",
+        "inc",
+        "lane",
+        "op",
+        "opened_at",
+        "seq",
+        "size",
+        "state",
+        "timeout_s",
     )
 
     def __init__(
-        self, op: str, lane: str, opened_at: float = 0.0, timeout_s: float | None = None, size: int = 0, given_id: str = ""
+        self,
+        op: str,
+        lane: str,
+        opened_at: float = 0.0,
+        timeout_s: float | None = None,
+        size: int = 0,
+        given_id: str = "",
     ) -> None:
         self.op = op
         self.lane = lane
@@ -98,8 +116,21 @@ class CallLedger(Generic[E]):
     """See the module's text. Not locked: it lies with the connection under the session's one lock."""
 
     __slots__ = (
-        "_entries", "_floor", "_heap", "_late", "_next", "_outcomes", "_unstarted", "_unstarted_bytes", "bytes_max",
-        "commands_max", "inc", "late", "recent", "stale", "waiting",
+        "_entries",
+        "_floor",
+        "_heap",
+        "_late",
+        "_next",
+        "_outcomes",
+        "_unstarted",
+        "_unstarted_bytes",
+        "bytes_max",
+        "commands_max",
+        "inc",
+        "late",
+        "recent",
+        "stale",
+        "waiting",
     )
 
     def __init__(self, commands_max: int = MAILBOX_COMMANDS_MAX, bytes_max: int = MAILBOX_BYTES_MAX) -> None:
@@ -133,7 +164,8 @@ class CallLedger(Generic[E]):
                 if not wait:
                     raise MailboxFull(
                         f"{len(self._unstarted)} calls ({self._unstarted_bytes} bytes) wait in this session's mailbox already",
-                        hint="wait for some of them, or pass wait=True to queue")
+                        hint="wait for some of them, or pass wait=True to queue",
+                    )
                 entry.state = "waiting"
                 heappush(self.waiting, seq)
             else:
@@ -216,7 +248,9 @@ class CallLedger(Generic[E]):
         if seq in self._late:
             del self._late[seq]
         elif not 0 < seq <= self._floor:
-            raise ProtocolBreach(f"a second answer to call {seq}" if 0 < seq < self._next else "an answer to a call never made")
+            raise ProtocolBreach(
+                f"a second answer to call {seq}" if 0 < seq < self._next else "an answer to a call never made"
+            )
         self.late += 1
         return LATE
 
@@ -359,4 +393,6 @@ class CallLedger(Generic[E]):
         return self._unstarted_bytes
 
     def __repr__(self) -> str:
-        return f"<CallLedger open={len(self._entries)} unstarted={len(self._unstarted)} inc={self.inc} late={self.late}>"
+        return (
+            f"<CallLedger open={len(self._entries)} unstarted={len(self._unstarted)} inc={self.inc} late={self.late}>"
+        )

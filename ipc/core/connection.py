@@ -45,10 +45,16 @@ Role = Literal["host", "session", "client", "server"]
 _INBOUND: Final = {"host": "to_host", "session": "to_session", "client": "to_client", "server": "to_server"}
 #: The greeting that must come first, and only then. A server may refuse instead of greeting.
 _FIRST: Final[dict[str, tuple[type[Message], ...]]] = {
-    "host": (Ready,), "session": (Boot,), "client": (ServerHello, Refused), "server": (ClientHello,),
+    "host": (Ready,),
+    "session": (Boot,),
+    "client": (ServerHello, Refused),
+    "server": (ClientHello,),
 }
 _GREETINGS: Final[dict[str, type[Message]]] = {
-    "host": Ready, "session": Boot, "client": ServerHello, "server": ClientHello,
+    "host": Ready,
+    "session": Boot,
+    "client": ServerHello,
+    "server": ClientHello,
 }
 
 
@@ -72,10 +78,31 @@ class Connection:
     """One end of one channel. `message_bytes_max` holds for both directions."""
 
     __slots__ = (
-        "_bulk", "_chunk_bytes", "_control", "_control_in", "_credit", "_credit_bytes", "_credited", "_data",
-        "_data_in", "_decode", "_decode_quick", "_decoder", "_fed", "_first", "_greeting", "_head",
-        "_message_bytes_max", "_middle", "_role", "_said_ready", "_streams", "greeted", "incarnation",
-        "queued_bytes", "stale",
+        "_bulk",
+        "_chunk_bytes",
+        "_control",
+        "_control_in",
+        "_credit",
+        "_credit_bytes",
+        "_credited",
+        "_data",
+        "_data_in",
+        "_decode",
+        "_decode_quick",
+        "_decoder",
+        "_fed",
+        "_first",
+        "_greeting",
+        "_head",
+        "_message_bytes_max",
+        "_middle",
+        "_role",
+        "_said_ready",
+        "_streams",
+        "greeted",
+        "incarnation",
+        "queued_bytes",
+        "stale",
     )
 
     def __init__(
@@ -135,7 +162,9 @@ class Connection:
             self._data.append(frames.encode(payload))
         else:
             self._data.append(
-                frames.chunks(payload, self._chunk_bytes - frames.HEADER_BYTES, message_bytes_max=self._message_bytes_max)
+                frames.chunks(
+                    payload, self._chunk_bytes - frames.HEADER_BYTES, message_bytes_max=self._message_bytes_max
+                )
             )
         self.queued_bytes += size + frames.HEADER_BYTES
 

@@ -268,7 +268,9 @@ class Channel:
                 after = self._dispatch(messages)
             elif messages:
                 after = both = list[Callable[[], None]]()
-                for message in messages:  # one by one: what an earlier one completed is told, though a later one is a breach
+                for (
+                    message
+                ) in messages:  # one by one: what an earlier one completed is told, though a later one is a breach
                     both.extend(self._dispatch([message]) or ())
             inbox.clear()
             if self.connection.wants_write and not self._writing:

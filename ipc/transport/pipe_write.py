@@ -32,7 +32,9 @@ def _write_masked(fd: int, data: bytes) -> int:
     try:
         return _os_write(fd, data)
     except BrokenPipeError:
-        signal.sigtimedwait((signal.SIGPIPE,), 0)  # it is pending for this very thread: take it, so that it never arrives
+        signal.sigtimedwait(
+            (signal.SIGPIPE,), 0
+        )  # it is pending for this very thread: take it, so that it never arrives
         raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

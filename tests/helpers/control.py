@@ -99,7 +99,9 @@ class ActedBackend:
     def wait_held(self, count: int = 1) -> list[Held]:
         """Wait until that many calls are held, and return all of them."""
         with self.news:
-            assert self.news.wait_for(lambda: len(self.held) >= count, WAIT_S), f"{len(self.held)} of {count} calls came"
+            assert self.news.wait_for(lambda: len(self.held) >= count, WAIT_S), (
+                f"{len(self.held)} of {count} calls came"
+            )
             return list(self.held)
 
     def wait_cancelled(self, call: Held) -> None:
@@ -117,10 +119,17 @@ class Served:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.surprises: list[BaseException] = []
         reactor.on_error = lambda problem, where: self.surprises.append(problem)
-        self.server = in_loop(reactor, lambda: ControlServer(
-            self.backend, reactor, data_dir, pid=os.getpid(), refuse_pids=refuse_pids,
-            on_event=lambda kind, data: self.events.append((kind, data)),
-        ))
+        self.server = in_loop(
+            reactor,
+            lambda: ControlServer(
+                self.backend,
+                reactor,
+                data_dir,
+                pid=os.getpid(),
+                refuse_pids=refuse_pids,
+                on_event=lambda kind, data: self.events.append((kind, data)),
+            ),
+        )
 
     def wait_event(self, kind: str) -> dict[str, Any]:
         wait_until(lambda: any(k == kind for k, _ in self.events), f"an event {kind} (there were {self.events})")
@@ -150,7 +159,9 @@ def serving(data_dir: Path, kind: str = "thread", **options: Any) -> Iterator[Se
 class RawClient:
     """A client without manners: sends whatever messages or bytes it is given, and reads only when told."""
 
-    def __init__(self, data_dir: Path, *, version: int = WIRE_VERSION, token: str | None = None, hello: bool = True) -> None:
+    def __init__(
+        self, data_dir: Path, *, version: int = WIRE_VERSION, token: str | None = None, hello: bool = True
+    ) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(WAIT_S)
         with socket_address(socket_path(data_dir)) as address:
@@ -215,5 +226,14 @@ def bytes_of(item: Item) -> bytes:
 
 
 __all__ = [
-    "NOTHING", "REPORT", "ActedBackend", "Held", "RawClient", "Served", "ask", "bytes_of", "request", "serving",
+    "NOTHING",
+    "REPORT",
+    "ActedBackend",
+    "Held",
+    "RawClient",
+    "Served",
+    "ask",
+    "bytes_of",
+    "request",
+    "serving",
 ]

@@ -79,7 +79,11 @@ class Peer:
         self.outcomes = Outcomes()
         self.inc = 0
         self.calls = SessionCalls(
-            reactor, session=SESSION, overdue=self.overdue.append, other=self.others.append, output=self.chunks.append,
+            reactor,
+            session=SESSION,
+            overdue=self.overdue.append,
+            other=self.others.append,
+            output=self.chunks.append,
             wake=self._wake,
         )
         self._arena_bytes = arena_bytes
@@ -101,7 +105,13 @@ class Peer:
         self._decoder = frames.FrameDecoder()
         connection = Connection("host", incarnation=self.inc)
         channel = self.channel = Channel(
-            ours_r, ours_w, connection, self.reactor, self._dispatch, self.lost.append, lock=self.calls.lock,
+            ours_r,
+            ours_w,
+            connection,
+            self.reactor,
+            self._dispatch,
+            self.lost.append,
+            lock=self.calls.lock,
             pending=self.calls.pending,
         )
         in_loop(self.reactor, channel.start)

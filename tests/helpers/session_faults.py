@@ -75,7 +75,9 @@ def _modules_or_fail(self: session_ops.Operations, call: Call, _body: Nothing) -
     elif order == "leave":  # as one that has finished: answered first, then gone
         _modules(self, call, _body)
         context.loop.after(0.01, lambda: os._exit(0))
-    elif order == "leave unread":  # the same, but the test can put calls into its mailbox before: it is stopped meanwhile
+    elif (
+        order == "leave unread"
+    ):  # the same, but the test can put calls into its mailbox before: it is stopped meanwhile
         _modules(self, call, _body)
         context.loop.after(0.01, _stop_and_leave)
     elif order == "notices":

@@ -177,8 +177,11 @@ class SessionProcess:
         host = os.pidfd_open(os.getpid())
         theirs = (mail_in, mail_out, self.page_fd, self.arena_in, self.arena_out, crash_w, host)
         self.stand_in = subprocess.Popen(
-            [sys.executable, "-c", _STAND_IN, *map(str, theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            pass_fds=theirs, env={**os.environ, "HOST_SECRET": "not for sessions"},
+            [sys.executable, "-c", _STAND_IN, *map(str, theirs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=theirs,
+            env={**os.environ, "HOST_SECRET": "not for sessions"},
         )
         for fd in (mail_in, mail_out, crash_w, host):
             os.close(fd)
@@ -193,8 +196,21 @@ class SessionProcess:
         self.crash_output = b""
         self.connection = Connection("host", incarnation=INCARNATION, credit_bytes=32 * 1024)
         env = {"PATH": os.environ["PATH"], "HOME": str(cwd), MARK_VARIABLE: os.environ[MARK_VARIABLE]}
-        self._boot = Boot(version, INCARNATION, "s1", "test", str(cwd), env, limits or Limits(), "off", parallel_runs,
-                          32 * 1024, arena_bytes, payload_bytes_max, import_paths)
+        self._boot = Boot(
+            version,
+            INCARNATION,
+            "s1",
+            "test",
+            str(cwd),
+            env,
+            limits or Limits(),
+            "off",
+            parallel_runs,
+            32 * 1024,
+            arena_bytes,
+            payload_bytes_max,
+            import_paths,
+        )
         if boot:
             self.boot()
             self.pump_until(lambda: self.ready is not None)

@@ -383,7 +383,12 @@ def test_a_withdrawal_that_overtakes_its_call_keeps_it_from_running(served: Serv
         raw.send(Withdraw(1), control=True)
         raw.send(ask(1, label="held"))
         refused = raw.next()
-        assert (refused.seq, refused.error.kind, refused.error.code, refused.error.ran) == (1, "CallCancelled", "not_sent", "no")
+        assert (refused.seq, refused.error.kind, refused.error.code, refused.error.ran) == (
+            1,
+            "CallCancelled",
+            "not_sent",
+            "no",
+        )
         assert served.backend.requests == []
 
 
@@ -465,7 +470,8 @@ def test_the_call_of_a_client_that_went_away_goes_on_and_what_it_followed_does_n
     with RawClient(served.data_dir) as raw:
         raw.next()
         raw.send(
-            ask(1, label="held", want_output=True), ask(2, label="held", cancel_on_disconnect=True),
+            ask(1, label="held", want_output=True),
+            ask(2, label="held", cancel_on_disconnect=True),
             ask(3, "logs", body=FollowBody(follow=True), timeout_s=None),
         )
         plain, bound, followed = served.backend.wait_held(3)
@@ -618,7 +624,9 @@ def test_a_process_below_a_session_is_turned_away(tmp_path: Path):
 def test_descent_is_seen_through_every_parent():
     inner = "import os; print(os.getpid(), flush=True); input()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
         assert descends_from(grandchild, {child.pid})
@@ -721,7 +729,9 @@ def test_the_calls_of_one_client_are_bounded(served: Served):
         raw.send(*(ask(n, label="held") for n in range(1, 260)))
         refused = [raw.next() for _ in range(3)]
         assert [r.seq for r in refused] == [257, 258, 259]
-        assert {(r.error.kind, r.error.code, r.error.ran) for r in refused} == {("HostOverloaded", "too_many_calls", "no")}
+        assert {(r.error.kind, r.error.code, r.error.ran) for r in refused} == {
+            ("HostOverloaded", "too_many_calls", "no")
+        }
         for held in served.backend.wait_held(256):
             held.finish(Response(NOTHING))
         assert [raw.next().seq for _ in range(256)] == list(range(1, 257))
@@ -777,7 +787,13 @@ def test_a_client_that_takes_its_answers_late_gets_all_of_them(tmp_path: Path, m
             held.finish(Response(NOTHING, bytes([number]) * MiB))
         raw.send(ask(5, "echo", payload=b"last"))
         got = [raw.next() for _ in range(5)]
-        assert [(m.seq, m.payload[:1]) for m in got] == [(1, b"\x01"), (2, b"\x02"), (3, b"\x03"), (4, b"\x04"), (5, b"l")]
+        assert [(m.seq, m.payload[:1]) for m in got] == [
+            (1, b"\x01"),
+            (2, b"\x02"),
+            (3, b"\x03"),
+            (4, b"\x04"),
+            (5, b"l"),
+        ]
         assert len(served.backend.requests) == 5
 
 
@@ -883,7 +899,11 @@ def test_calls_in_flight_end_when_the_host_goes_and_later_ones_at_once(served: S
 def test_a_host_that_breaks_the_protocol_is_not_believed(tmp_path: Path):
     control_folder(tmp_path).mkdir()
     token_path(tmp_path).write_text("t")
-    for lie in (b"\xff" * 16, frames.encode(encode(Answer(5, NOTHING))), frames.encode(encode(Push(1, msgspec.Raw(b"\x01"))))):
+    for lie in (
+        b"\xff" * 16,
+        frames.encode(encode(Answer(5, NOTHING))),
+        frames.encode(encode(Push(1, msgspec.Raw(b"\x01")))),
+    ):
         socket_path(tmp_path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(socket_path(tmp_path)))
@@ -977,8 +997,16 @@ def test_a_killed_host_ends_the_calls_of_its_clients(tmp_path: Path):
         killer = threading.Thread(target=kill)
         killer.start()
         with pytest.raises(HostLost) as caught:
-            client.call(Request(OPERATIONS["exec"], "s", ExecBody(argv=("sh", "-c", "echo here; sleep 60")), None, 30.0,
-                                on_item=lambda item: printed.set()))
+            client.call(
+                Request(
+                    OPERATIONS["exec"],
+                    "s",
+                    ExecBody(argv=("sh", "-c", "echo here; sleep 60")),
+                    None,
+                    30.0,
+                    on_item=lambda item: printed.set(),
+                )
+            )
         assert time.monotonic() - killed_at[0] < 2.0
         killer.join(WAIT_S)
         assert caught.value.ran == "maybe"
@@ -1028,8 +1056,16 @@ def test_a_tool_cannot_control_the_host_it_runs_in(tmp_path: Path):
 
         landing = Landing()
         ticket = client.submit(
-            Request(OPERATIONS["exec"], "s", ExecBody(argv=(sys.executable, "-c", f"{code}\nimport time\ntime.sleep(30)")),
-                    None, 30.0, on_item=take), landing)
+            Request(
+                OPERATIONS["exec"],
+                "s",
+                ExecBody(argv=(sys.executable, "-c", f"{code}\nimport time\ntime.sleep(30)")),
+                None,
+                30.0,
+                on_item=take,
+            ),
+            landing,
+        )
         assert told.wait(WAIT_S)
         ticket.cancel()
         landing.wait()

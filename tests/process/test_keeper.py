@@ -75,8 +75,16 @@ class Script:
 def test_a_normal_exit_is_recorded_and_finds_nothing() -> None:
     outcome = only(run_script("report(guard(lambda: None))"))
     assert outcome["ended"] | {"elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0, "end_s": 0} == {
-        "raw_status": 0, "cause": "exit", "found": 0, "left": 0, "method": "none",
-        "elapsed_s": 0, "cpu_s": 0, "max_rss_bytes": 0, "peak_memory_bytes": 0, "end_s": 0,
+        "raw_status": 0,
+        "cause": "exit",
+        "found": 0,
+        "left": 0,
+        "method": "none",
+        "elapsed_s": 0,
+        "cpu_s": 0,
+        "max_rss_bytes": 0,
+        "peak_memory_bytes": 0,
+        "end_s": 0,
     }
     assert outcome["keeper_status"] == 0
     assert outcome["survivors"] == 0
@@ -325,7 +333,9 @@ def test_kill_9_of_the_owner_ends_everything() -> None:
 
 
 def test_the_death_of_the_host_ends_everything_and_is_the_cause() -> None:
-    body = TREE + """
+    body = (
+        TREE
+        + """
 import subprocess
 host = subprocess.Popen(["sleep", "60"], env={})
 run = Run(tree, host_pidfd=os.pidfd_open(host.pid))
@@ -333,6 +343,7 @@ run.wait_said()
 host.kill()
 report(run.outcome())
 """
+    )
     outcome = only(run_script(body))
     assert (outcome["ended"]["cause"], outcome["ended"]["left"], outcome["survivors"]) == ("host_gone", 0, 0)
     assert outcome["ended"]["found"] >= 1
@@ -344,7 +355,9 @@ def test_a_closed_control_pipe_ends_everything() -> None:
     assert (outcome["ended"]["cause"], outcome["ended"]["left"], outcome["survivors"]) == ("asked", 0, 0)
 
 
-NESTED = TREE + """
+NESTED = (
+    TREE
+    + """
 def session():
     inner = Run(tree)
     inner.wait_said()
@@ -355,16 +368,20 @@ def session():
 outer = Run(session)
 keeper = int(outer.wait_said())
 """
+)
 
 
 @pytest.mark.guarantee("R-77")
 def test_kill_9_of_a_nested_keeper_leaves_nothing_that_the_outer_one_does_not_find() -> None:
-    body = NESTED + """
+    body = (
+        NESTED
+        + """
 os.kill(keeper, signal.SIGKILL)
 heard = outer.wait_said().decode()
 outer.command(b"K")
 report(outer.outcome(heard=heard))
 """
+    )
     outcome = only(run_script(body))
     assert outcome["notes"]["heard"] == "lost"
     assert (outcome["ended"]["found"] >= 1, outcome["ended"]["left"], outcome["survivors"]) == (True, 0, 0)
@@ -372,11 +389,14 @@ report(outer.outcome(heard=heard))
 
 @pytest.mark.guarantee("R-77")
 def test_a_stopped_nested_keeper_does_not_save_its_run() -> None:
-    body = NESTED + """
+    body = (
+        NESTED
+        + """
 os.kill(keeper, signal.SIGSTOP)
 outer.command(b"K")
 report(outer.outcome())
 """
+    )
     outcome = only(run_script(body))
     assert (outcome["ended"]["cause"], outcome["ended"]["left"], outcome["survivors"]) == ("asked", 0, 0)
 
@@ -476,8 +496,10 @@ stop.set()
 # --- limits -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "bomb",
-    ["hold = []\n    while True:\n        hold.append(bytearray(1 << 20)); time.sleep(0.002)  # payload",
-     "if os.fork() == 0:\n        hold = [bytearray(96 << 20)]\n        time.sleep(60)  # payload\n    os.wait()"],
+    [
+        "hold = []\n    while True:\n        hold.append(bytearray(1 << 20)); time.sleep(0.002)  # payload",
+        "if os.fork() == 0:\n        hold = [bytearray(96 << 20)]\n        time.sleep(60)  # payload\n    os.wait()",
+    ],
     ids=["slowly", "in a child"],
 )
 def test_a_tree_over_its_memory_is_killed(bomb: str) -> None:

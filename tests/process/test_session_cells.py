@@ -42,7 +42,9 @@ def test_cells_queue_in_their_order(session: SessionProcess) -> None:
 
 
 def test_classes_and_dataclasses_of_cells_work(session: SessionProcess) -> None:
-    session.code("from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int")
+    session.code(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int"
+    )
     assert session.code("import pickle; pickle.loads(pickle.dumps(P(3))) == P(3)").cell.value == "True"
 
 
@@ -255,7 +257,9 @@ def test_memory_over_the_limit_ends_the_interpreter(tmp_path: Path) -> None:
 
 def test_a_cell_that_forks_and_falls_through_has_one_end(session: SessionProcess) -> None:
     for _ in range(5):
-        cell = session.code("import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\n'child' if pid == 0 else 'parent'").cell
+        cell = session.code(
+            "import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\n'child' if pid == 0 else 'parent'"
+        ).cell
         assert cell.value == "'parent'"
 
 

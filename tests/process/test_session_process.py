@@ -85,7 +85,9 @@ def test_a_session_imports_nothing_heavy_and_lists_its_modules(session: SessionP
         ("process_signal", encode({"process": "p1", "how": "gently"}), "bad_body"),
     ],
 )
-def test_a_bad_request_is_refused_and_the_session_goes_on(session: SessionProcess, op: str, body: bytes, code: str) -> None:
+def test_a_bad_request_is_refused_and_the_session_goes_on(
+    session: SessionProcess, op: str, body: bytes, code: str
+) -> None:
     error = session.ask(op, body).error
     assert error is not None
     assert (error.kind, error.code, error.ran) == ("InvalidRequest", code, "no")

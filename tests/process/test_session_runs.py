@@ -159,8 +159,12 @@ def test_a_worker_has_nothing_of_the_session(session: SessionProcess) -> None:
             except FileNotFoundError:
                 continue
         return {
-            "fds": targets, "env": dict(os.environ), "cwd": os.getcwd(), "stdin": sys.stdin.read(),
-            "inside": inside.IN_WORKER, "encoding": sys.stdout.encoding,
+            "fds": targets,
+            "env": dict(os.environ),
+            "cwd": os.getcwd(),
+            "stdin": sys.stdin.read(),
+            "inside": inside.IN_WORKER,
+            "encoding": sys.stdout.encoding,
         }
 
     seen = session.run(look).value
@@ -302,7 +306,9 @@ def test_a_result_of_no_known_type_names_its_place_and_what_to_do(session: Sessi
 
 def test_what_cannot_be_loaded_was_not_run(session: SessionProcess) -> None:
     for data, word in (
-        (b"\x80\x05cno_such_module\nthing\n.", "no_such_module"), (b"garbage", "cannot be loaded"), (b"", "cannot be loaded"),
+        (b"\x80\x05cno_such_module\nthing\n.", "no_such_module"),
+        (b"garbage", "cannot be loaded"),
+        (b"", "cannot be loaded"),
         (pickle.dumps((1, 2)), "cannot be loaded"),
     ):
         error = session.run_pickled(data).error
@@ -625,7 +631,9 @@ def test_a_session_limit_holds_for_runs_that_set_none(tmp_path: Path) -> None:
         import resource
 
         assert session.run(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0]).value == 40
-        assert session.run(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], limits=Limits(open_files=50)).value == 50
+        assert (
+            session.run(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], limits=Limits(open_files=50)).value == 50
+        )
 
 
 # --- the keeper ---------------------------------------------------------------------------------------------------

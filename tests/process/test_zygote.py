@@ -109,9 +109,15 @@ class Zygote:
         other = user is not None and user.is_somebody_else
         self.process = subprocess.Popen(
             [python.executable, "-I", "-c", SNIPPET, str(theirs.fileno()), str(host_pidfd)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
-            pass_fds=(theirs.fileno(), host_pidfd), start_new_session=True,
-            user=user.uid if user and other else None, group=user.gid if user and other else None,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd="/",
+            pass_fds=(theirs.fileno(), host_pidfd),
+            start_new_session=True,
+            user=user.uid if user and other else None,
+            group=user.gid if user and other else None,
             extra_groups=[] if other else None,
         )
         theirs.close()
@@ -198,7 +204,10 @@ class Zygote:
 def _path_of(executable: str) -> list[str]:
     told = subprocess.run(
         [executable, "-I", "-c", "import json, sys; print(json.dumps(sys.path))"],
-        check=True, capture_output=True, text=True, timeout=10,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=10,
     )
     return [entry for entry in json.loads(told.stdout) if entry]
 
@@ -219,7 +228,9 @@ import sys; sys.path.insert(0, {TESTS!r})
 from helpers.guarded import leave_daemon, hop
 """
 #: A session with a daemon, a child that ignores SIGTERM in a session of its own, and a run under a nested keeper.
-TREE = DAEMON + """
+TREE = (
+    DAEMON
+    + """
 import os, signal, time
 leave_daemon()
 if os.fork() == 0:
@@ -237,6 +248,7 @@ os.read(ready_r, 1)
 say("ready")
 while True: time.sleep(60)
 """
+)
 TREE_PROCESSES = 7  # outer keeper, session, its daemon and child; nested keeper, run, its daemon
 
 

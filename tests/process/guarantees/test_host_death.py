@@ -92,8 +92,11 @@ def kill_a_host(kind: str, user: User | None = None) -> tuple[float, int]:
 
         def survivors() -> list[int]:  # the zygote's body is buried by init, in init's own time: a zombie is gone
             seen = [(pid, look_at(pid)) for pid, _ in tree]
-            return [pid for (pid, process), (_, ticks) in zip(seen, tree, strict=True)
-                    if process is not None and process.start_ticks == ticks and process.state != "Z"]
+            return [
+                pid
+                for (pid, process), (_, ticks) in zip(seen, tree, strict=True)
+                if process is not None and process.start_ticks == ticks and process.state != "Z"
+            ]
 
         shutil.rmtree(data_dir)  # a private host that is killed cannot remove it; the next one would
         gone = poll_until(lambda: not survivors(), timeout_s=SURVIVORS_S * 3)
@@ -126,8 +129,14 @@ def test_a_closed_host_leaves_nothing() -> None:
     """The orderly end, seen from outside: what was below the host is gone when it exits."""
     python = python_for(None)
     code = HOST.replace("sys.stdin.read()", "host.close()")
-    done = subprocess.run([python.executable, "-c", code, "2", "busy"], capture_output=True, text=True, check=True,
-                          env=python.environment(None, None), timeout=30)
+    done = subprocess.run(
+        [python.executable, "-c", code, "2", "busy"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=python.environment(None, None),
+        timeout=30,
+    )
     _, tree = json.loads(done.stdout.splitlines()[-1])
     assert len(tree) >= 11
     assert [pid for pid, ticks in tree if (p := look_at(pid)) is not None and p.start_ticks == ticks] == []

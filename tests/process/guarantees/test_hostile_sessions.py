@@ -70,19 +70,34 @@ def hostile(kind: str, mark: Path) -> bytes:
         "a command of the host's": frames.encode(msgspec.msgpack.encode([2, inc, 1, "run", 1.0, None, None])),
         "a million nested arrays": frames.encode(nested(200_000)),
         "a reply to a call never made": frames.encode(encode(Reply(inc, 4_000_000))),
-        "a failure of a call never made": frames.encode(msgspec.msgpack.encode([22, inc, 4_000_000, {"kind": "x", "message": "y"}])),
+        "a failure of a call never made": frames.encode(
+            msgspec.msgpack.encode([22, inc, 4_000_000, {"kind": "x", "message": "y"}])
+        ),
         "a second greeting": frames.encode(encode(Ready(1, inc, 1))),
         "a stream never opened": frames.encode(encode(StreamChunk(inc, 1, 1, b"x"))),
         "a frame over the limit": (frames.FRAME_BYTES_MAX + 1).to_bytes(4, "little"),
         "a chunked control message": (0xC000_0001).to_bytes(4, "little") + b"x",
         "an error of a type by name": frames.encode(
-            msgspec.msgpack.encode([22, inc, 4_000_001, {"kind": "os.system", "message": f"touch {mark}"}])),
+            msgspec.msgpack.encode([22, inc, 4_000_001, {"kind": "os.system", "message": f"touch {mark}"}])
+        ),
     }[kind]
 
 
-KINDS = ["garbage", "a pickle as a message", "a pickle as a frame", "an unknown kind", "a command of the host's",
-         "a million nested arrays", "a reply to a call never made", "a failure of a call never made", "a second greeting",
-         "a stream never opened", "a frame over the limit", "a chunked control message", "an error of a type by name"]
+KINDS = [
+    "garbage",
+    "a pickle as a message",
+    "a pickle as a frame",
+    "an unknown kind",
+    "a command of the host's",
+    "a million nested arrays",
+    "a reply to a call never made",
+    "a failure of a call never made",
+    "a second greeting",
+    "a stream never opened",
+    "a frame over the limit",
+    "a chunked control message",
+    "an error of a type by name",
+]
 
 
 @pytest.mark.guarantee("R-44")
@@ -199,7 +214,9 @@ def test_any_bytes_are_captured_as_they_are(session: Session, data: bytes) -> No
 
 # --- R-47 -------------------------------------------------------------------------------------------------------------
 @pytest.mark.guarantee("R-47")
-def test_an_argument_over_the_limit_is_refused_before_it_is_sent(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_over_the_limit_is_refused_before_it_is_sent(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("procession.api.travel.PAYLOAD_BYTES_MAX", 1 * MiB)
     with pytest.raises(MessageTooLarge) as caught:
         session.run(len, b"x" * (2 * MiB))

@@ -92,9 +92,12 @@ def test_both_directions_full_at_once_make_progress(start: StartSession, soak_fa
     rng = random.Random(41)
     pairs = count_of(10_000, soak_factor) // 2
     for _ in range(max(pairs // 8, 10)):
-        sizes = [(rng.choice([10, 20_000, 70_000, MiB, 4 * MiB]), rng.choice([10, 40_000, MiB, 3 * MiB])) for _ in range(8)]
+        sizes = [
+            (rng.choice([10, 20_000, 70_000, MiB, 4 * MiB]), rng.choice([10, 40_000, MiB, 3 * MiB])) for _ in range(8)
+        ]
         futures = [
-            session.submit(lambda data, size: (len(data), b"r" * size), b"a" * given, back, timeout=60) for given, back in sizes
+            session.submit(lambda data, size: (len(data), b"r" * size), b"a" * given, back, timeout=60)
+            for given, back in sizes
         ]
         for future, (given, back) in zip(futures, sizes, strict=True):
             length, result = future.result(60)

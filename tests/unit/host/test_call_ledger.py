@@ -30,7 +30,13 @@ def living_ledger(commands_max: int = MAILBOX_COMMANDS_MAX, bytes_max: int = MAI
 
 
 def open_call(
-    ledger: Ledger, deadline: float | None = None, *, lane: str = "run", size: int = 0, call_id: str = "", wait: bool = False
+    ledger: Ledger,
+    deadline: float | None = None,
+    *,
+    lane: str = "run",
+    size: int = 0,
+    call_id: str = "",
+    wait: bool = False,
 ) -> Entry:
     entry = Entry("op", lane, 0.0, deadline, size, call_id)
     ledger.open(entry, wait=wait)
@@ -168,7 +174,9 @@ class LedgerMachine(RuleBasedStateMachine):
         return not there or (len(there) < 8 and sum(e.size for e in there) + size <= 1000)
 
     @rule(
-        size=st.integers(0, 400), timeout=st.integers(1, 20), lane=st.sampled_from(["run", "query", "control"]),
+        size=st.integers(0, 400),
+        timeout=st.integers(1, 20),
+        lane=st.sampled_from(["run", "query", "control"]),
         wait=st.booleans(),
     )
     def call(self, size: int, timeout: int, lane: str, wait: bool) -> None:

@@ -171,8 +171,12 @@ def test_a_stream_that_is_not_taken_loses_its_oldest_and_counts_them():
 def test_every_operation_of_the_table_can_be_asked_for():
     for name, op in OPERATIONS.items():
         fields: dict[str, object] = {
-            "exec": {"argv": ["true"]}, "start": {"argv": ["true"]}, "run_code": {"code": "1"}, "cancel": {"call": "c1"},
-            "process_wait": {"process": "p"}, "process_signal": {"process": "p", "how": "kill"},
+            "exec": {"argv": ["true"]},
+            "start": {"argv": ["true"]},
+            "run_code": {"code": "1"},
+            "cancel": {"call": "c1"},
+            "process_wait": {"process": "p"},
+            "process_signal": {"process": "p", "how": "kill"},
             "process_write": {"process": "p"},
         }.get(name, {})  # type: ignore[assignment]
         request = request_of(Ask(1, name, "s", None, msgspec.Raw(msgspec.msgpack.encode(fields))))

@@ -59,7 +59,11 @@ def test_every_verb_and_every_timer_has_a_cell_in_every_phase() -> None:
         *(("new", kind) for kind in ("forked", "ready", "condemned", "start_failed", "ended")),
         ("ready", "ready"),
         ("ready", "start_failed"),
-        *((phase, kind) for phase in ("backoff", "stopped", "down", "failed", "gone") for kind in ("start_failed", "ended")),
+        *(
+            (phase, kind)
+            for phase in ("backoff", "stopped", "down", "failed", "gone")
+            for kind in ("start_failed", "ended")
+        ),
     }
 
 
@@ -170,7 +174,9 @@ def play_anything(rng: random.Random) -> World:
 
 @pytest.mark.guarantee("R-36")
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_happens_nobody_is_left_waiting_and_there_is_never_a_second_process(seed: int, soak_factor: int) -> None:
+def test_whatever_happens_nobody_is_left_waiting_and_there_is_never_a_second_process(
+    seed: int, soak_factor: int
+) -> None:
     rng = random.Random(seed)
     for _ in range(20 * soak_factor):
         world = play_anything(rng)

@@ -327,7 +327,10 @@ def test_when_no_process_will_come_each_call_has_a_refusal_of_its_own(peer: Peer
     peer.die(keep=False)
     assert isinstance(peer.outcome("call 0"), SessionDied)
     refusals = [peer.outcome(f"call {n}") for n in (1, 2)]
-    assert [(type(e), e.ran, e.call_id) for e in refusals] == [(SessionNotRunning, "no", "c2"), (SessionNotRunning, "no", "c3")]
+    assert [(type(e), e.ran, e.call_id) for e in refusals] == [
+        (SessionNotRunning, "no", "c2"),
+        (SessionNotRunning, "no", "c3"),
+    ]
     peer.submit("queued", request())
     shared = SessionNotRunning("it was stopped", code="stopped")
     in_loop(peer.reactor, lambda: peer.calls.refuse_all(lambda: shared))
@@ -383,7 +386,11 @@ def test_the_listing_shows_each_call_as_far_as_it_is(peer: Peer) -> None:
     found = peer.calls.find("sent")
     assert found is not None
     assert found.seq == 2
-    assert (peer.calls.find("over"), peer.calls.outcome_of("over"), peer.calls.outcome_of("never")) == (None, "ok", None)
+    assert (peer.calls.find("over"), peer.calls.outcome_of("over"), peer.calls.outcome_of("never")) == (
+        None,
+        "ok",
+        None,
+    )
 
 
 @pytest.mark.guarantee("R-52")

@@ -60,7 +60,9 @@ def test_fifty_sessions_that_crash_together_all_come_back_spread(seed: int, star
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["offer", "crash", "release", "withdraw", "wait"]), st.integers(0, 30)), max_size=120)
+    st.lists(
+        st.tuples(st.sampled_from(["offer", "crash", "release", "withdraw", "wait"]), st.integers(0, 30)), max_size=120
+    )
 )
 def test_whatever_comes_the_bounds_hold_and_nobody_is_lost(steps) -> None:
     gate, now = StartGate(), 0.0

@@ -101,7 +101,9 @@ def test_a_gap_of_the_host_starts_every_clock_afresh(fields, gap_s: float) -> No
 
 def test_a_late_sample_is_no_gap() -> None:
     dog = Watchdog()
-    stopped = [Sample(now=at, tick=1, running=0, last_started=0, state="T", cpu_ticks=1) for at in (0.0, 4.9, 9.8, 10.1)]
+    stopped = [
+        Sample(now=at, tick=1, running=0, last_started=0, state="T", cpu_ticks=1) for at in (0.0, 4.9, 9.8, 10.1)
+    ]
     assert [dog.observe(sample).act for sample in stopped] == ["none", "none", "none", "end"]
 
 

@@ -54,7 +54,13 @@ def test_every_error_survives_the_wire_and_a_pickle() -> None:
         error = kind("what happened", code="special", ran="maybe", session="s", call_id="c1", hint="do this")
         for back in (from_data(to_data(error)), pickle.loads(pickle.dumps(error))):
             assert type(back).__name__ == name
-            assert (str(back), back.code, back.ran, back.session, back.call_id) == (str(error), "special", "maybe", "s", "c1")
+            assert (str(back), back.code, back.ran, back.session, back.call_id) == (
+                str(error),
+                "special",
+                "maybe",
+                "s",
+                "c1",
+            )
 
 
 def test_an_unknown_kind_is_an_error_all_the_same() -> None:
