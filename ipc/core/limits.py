@@ -17,6 +17,8 @@ _FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 MEMORY_BYTES_MIN = 16 * 1024 * 1024
 #: One exabyte: above every machine, below every overflow.
 SIZE_BYTES_MAX = 1 << 60
+#: Thirty years: above every run.
+CPU_S_MAX = 1e9
 
 
 def parse_size(value: float | str, name: str = "size") -> int:
@@ -46,6 +48,12 @@ def _count(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidRequest(f"{name}: must be a whole number of at least 1, not {value!r}", code="invalid_limit")
     return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= CPU_S_MAX:
+        raise InvalidRequest(f"cpu_s: must be seconds above zero, not {value!r}", code="invalid_limit")
+    return float(value)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,9 +91,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidRequest("open_files: a Python program needs at least 16", code="invalid_limit")
         cpu = self.cpu_s
         if cpu is not None:
-            if isinstance(cpu, bool) or not isinstance(cpu, (int, float)) or not 0 < cpu <= 1e9:
-                raise InvalidRequest(f"cpu_s: must be seconds above zero, not {cpu!r}", code="invalid_limit")
-            put(self, "cpu_s", float(cpu))
+            put(self, "cpu_s", _seconds(cpu))
 
     @property
     def memory_bytes(self) -> int | None:

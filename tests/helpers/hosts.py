@@ -20,6 +20,7 @@ from procession.api.core import plans
 from procession.ipc.core.backend import Backend, Outcome
 from procession.ipc.core.records import Event
 
+StartSession = Callable[..., Session]
 WAIT_S = 20.0
 SLACK = 3.0
 """Times are asserted with this factor: the figures are measured exactly by the benchmarks, not on a shared machine."""

@@ -1,14 +1,12 @@
 """Hosts for the guarantee tests: one a module, so that the leak guard's baseline has it, and sessions a test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from helpers.hosts import EventWatch
+from helpers.hosts import EventWatch, StartSession
 from procession import Host, Sandbox, Session
-
-StartSession = Callable[..., Session]
 
 
 @pytest.fixture(scope="module")

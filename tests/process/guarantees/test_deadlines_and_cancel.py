@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import count_of
+from helpers.hosts import StartSession, count_of
+from helpers.stopping import continue_process, stop_process
 from helpers.waiting import wait_until
 from procession import CallCancelled, ExpiredInQueue, NotDelivered, Session, ToolTimedOut
-
-from .conftest import StartSession
-from .signals import continue_process, stop_process
 
 pytestmark = pytest.mark.process
 

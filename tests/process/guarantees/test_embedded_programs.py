@@ -228,7 +228,7 @@ def test_a_sync_host_works_inside_a_running_loop_and_in_its_threads(host: Host) 
             assert session.run(len, "blocks the loop") == 15
             in_thread = asyncio.to_thread(session.run, len, "does not")
             async with AsyncHost(sandbox=Sandbox.off()) as other, other.temporary_session() as theirs:
-                assert await asyncio.gather(in_thread, theirs.run(len, "beside it")) == [8, 9]
+                assert list(await asyncio.gather(in_thread, theirs.run(len, "beside it"))) == [8, 9]
             assert await asyncio.wrap_future(session.submit(len, "a future")) == 8
 
     asyncio.run(main())

@@ -16,13 +16,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from helpers.hosts import EventWatch, backend_of, count_of
+from helpers.hosts import EventWatch, StartSession, backend_of, count_of
 from procession import Host, MessageTooLarge, ProcessionError, Session, ToolResultInvalid
 from procession.host.engine import Engine
 from procession.ipc.core import frames
+from procession.ipc.core.errors import ErrorData
 from procession.ipc.core.messages import Credit, Failed, Notice, Ready, Reply, StreamChunk, encode
-
-from .conftest import StartSession
 
 pytestmark = pytest.mark.process
 
@@ -129,9 +128,7 @@ def test_a_message_of_another_incarnation_is_dropped(host: Host, session: Sessio
     assert session.status().incarnation == 1
 
 
-def _some_error() -> object:
-    from procession.ipc.core.errors import ErrorData
-
+def _some_error() -> ErrorData:
     return ErrorData(kind="SessionDied", message="late")
 
 

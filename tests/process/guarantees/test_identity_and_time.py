@@ -104,7 +104,6 @@ with Host(sandbox=Sandbox.off()) as host:
     # what a run started: a worker and its keeper, then a cancel, a deadline, the end of the session
     for verb in ("cancel", "kill"):
         session = host.start_session()
-        begun = threading.Event()
         call = session.submit(signal.pause)
         until = time.monotonic() + 10
         while not (keepers := of(session.status().pid)) or not (workers := of(keepers[0])):
