@@ -121,12 +121,12 @@ class CallMailbox:
             raise
 
     def _look_at_page(self) -> None:
-        """Learn how far the session is. A call that its loop is in right now has started, whatever else the page says."""
+        """Learn how far the session is. A query that its loop is in right now has started; a run is only being queued."""
         if self._page >= 0:
             page = status_page.read(os.pread(self._page, status_page.USED_BYTES, 0))
             if page is not None:
                 inside = self._ledger.get(page.running)
-                running = page.running if inside is not None and inside.lane != "control" else 0
+                running = page.running if inside is not None and inside.lane == "query" else 0
                 self._ledger.started_up_to(max(page.last_started, running))
 
     def _send(self, channel: Channel, call: HostCall, timeout_s: float | None) -> None:
