@@ -26,7 +26,7 @@ NEED_A_REASON = {
 
 OF_ONE_MACHINE = re.compile(
     r"(?<![\w.}])/(?:work|root|home/[a-z]\w*|Users/\w+|opt/[\w-]*wheels?)/"
-    r"|://[a-z0-9.-]*(?:packag|regist|mirror|simple|hosted|py"
+    r"|\bpyp[i]\.org|\bpythonhost[e]d\.org|\bindex[-]url\b|\bfind[-]links\b|\bregistry\.npm[j]s"
     r"pi)|\bindex[-]url\b|\bfind[-]links\b"
 )
 """Folders of the machine that a file was written on, and addresses of package registries."""
