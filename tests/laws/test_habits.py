@@ -27,7 +27,6 @@ NEED_A_REASON = {
 OF_ONE_MACHINE = re.compile(
     r"(?<![\w.}])/(?:work|root|home/[a-z]\w*|Users/\w+|opt/[\w-]*wheels?)/"
     r"|\bpyp[i]\.org|\bpythonhost[e]d\.org|\bindex[-]url\b|\bfind[-]links\b|\bregistry\.npm[j]s"
-    r"pi)|\bindex[-]url\b|\bfind[-]links\b"
 )
 """Folders of the machine that a file was written on, and addresses of package registries."""
 
