@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from procession.agent_proc import rlimits
 from procession.agent_proc.context import read_payload
 from procession.agent_proc.core.worker_messages import NotRun
-from procession.agent_proc.worker import ChildFds, plain, settle_signals, settle_streams, tell
+from procession.agent_proc.worker import ChildFds, plain, settle_streams, tell
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Payload
 
@@ -47,7 +47,6 @@ def _become(order: CommandOrder, fds: ChildFds) -> NotRun:
         _feed_input(read_payload(order.payload, order.arena_in_fd))
         if order.arena_in_fd >= 0:
             os.close(order.arena_in_fd)
-    settle_signals()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an ignored signal stays so in a program
         signal.signal(number, signal.SIG_DFL)
     if order.cwd is not None:

@@ -30,6 +30,9 @@ INLINE_FALLBACK_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 _PUNCH_BYTES_MIN: Final = 1 * MiB
 
 
+_ENV: Final = msgspec.msgpack.Decoder(dict[str, str])
+
+
 class Work(Protocol):
     """A call that is not answered yet. Each method leads to exactly one answer."""
 
@@ -61,9 +64,14 @@ class Page:
 
     __slots__ = ("finished", "memory", "runs", "started", "tick")
 
-    def __init__(self, page_fd: int) -> None:
-        self.memory = mmap.mmap(page_fd, PAGE_BYTES)
+    def __init__(self) -> None:
+        self.memory: mmap.mmap | bytearray = bytearray(PAGE_BYTES)
         self.tick = self.started = self.finished = self.runs = 0
+
+    def map(self, page_fd: int) -> None:
+        """Map the page and close its descriptor."""
+        self.memory = mmap.mmap(page_fd, PAGE_BYTES)
+        os.close(page_fd)
         self.write(0)
 
     def mark_started(self, seq: int) -> None:
@@ -84,20 +92,28 @@ class Context:
     """See the module's text."""
 
     def __init__(
-        self, connection: Connection, arena_in_fd: int, arena_out_fd: int, host_pidfd: int, page: Page
+        self,
+        connection: Connection,
+        arena_in_fd: int,
+        arena_out_fd: int,
+        host_pidfd: int,
+        page: Page,
+        child_signals: int,
+        check_keepers: Callable[[], None],
     ) -> None:
         self.loop = Loop()
         self.connection = connection
         self.arena_in_fd = arena_in_fd
         self.arena_out_fd = arena_out_fd
         self.host_pidfd = host_pidfd
-        self.own_pidfd = os.pidfd_open(os.getpid())
+        self.child_signals = child_signals
         self.page = page
         self.calls: dict[int, Work] = {}
         self.guests: set[Stoppable] = set()
         self.boot: Boot | None = None
-        self.env: dict[str, str] = {}
-        """What runs get; this process's own environment only once `enter_environment` was called."""
+        self._check_keepers = check_keepers
+        self._own_pidfd = -1
+        self._env: dict[str, str] | None = None
         self._entered = False
         self.limits = Limits()
         self.stopping = False
@@ -118,6 +134,32 @@ class Context:
         """What Boot said; there is always one before any other message."""
         assert self.boot is not None
         return self.boot
+
+    @property
+    def own_pidfd(self) -> int:
+        """A pidfd of this process, for its keepers."""
+        if self._own_pidfd < 0:
+            self._own_pidfd = os.pidfd_open(os.getpid())
+        return self._own_pidfd
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What runs get; this process's own environment only once `enter_environment` was called."""
+        if self._env is None:
+            self._env = _ENV.decode(self.booted.env)
+        return self._env
+
+    def begin_guest(self, guest: Stoppable) -> None:
+        """Take note of a guarded child, and be told from now on when a keeper is stopped."""
+        if not self.guests:
+            self.loop.watch(self.child_signals, self._check_keepers)
+        self.guests.add(guest)
+
+    def end_guest(self, guest: Stoppable) -> None:
+        """Forget a guarded child whose keeper was reaped."""
+        self.guests.discard(guest)
+        if not self.guests:
+            self.loop.unwatch(self.child_signals)
 
     def set_boot(self, boot: Boot) -> None:
         """Take what Boot says."""

@@ -112,7 +112,7 @@ class Guest:
         self.result = ResultPipe(context, ours[2], told=told)
         context.loop.watch(self._status_r, self._read_status)
         context.loop.watch(self._keeper_pidfd, self._reap)
-        context.guests.add(self)
+        context.begin_guest(self)
 
     # --- orders ---------------------------------------------------------------------------------------------
     def stop(self, cause: Cause, how: bytes = TERM) -> None:
@@ -204,7 +204,7 @@ class Guest:
         self._reaped = True
         if self._insisting is not None:
             self._insisting.cancel()
-        self._context.guests.discard(self)
+        self._context.end_guest(self)
         self._context.loop.unwatch(self._keeper_pidfd)
         os.close(self._keeper_pidfd)
         if not self.is_over:  # its record, if there is one, lies in the pipe already

@@ -30,7 +30,6 @@ from procession.agent_proc.worker import (
     flush_streams,
     plain,
     settle_python,
-    settle_signals,
     settle_streams,
     tell,
 )
@@ -64,7 +63,6 @@ class InterpreterOrder:
 def run_interpreter(order: InterpreterOrder, fds: ChildFds) -> NoReturn:
     """Run cells until the pipe ends or a cell asks for the end; does not return."""
     settle_streams(fds)
-    settle_signals()
     settle_python(order.import_paths)
     sys.path.insert(0, "")  # as at any prompt: modules beside you can be imported
     rlimits.apply_rlimits(order.limits)

@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import select
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Literal, NoReturn
 
 from procession.agent_proc import landlock, sysapi
 from procession.agent_proc.core.kill_ladder import Action, Event, Ladder, Phase
 from procession.agent_proc.keeper_watch import LimitsWatch, is_needed, reaped_cpu_s
-from procession.agent_proc.kill_domain import KillDomain
+from procession.agent_proc.kill_domain import KillDomain, enter_scope
 from procession.agent_proc.proctree import own_memory_bytes, start_ticks
 from procession.ipc.core.frames import encode as encode_frame
 from procession.ipc.core.limits import Limits
@@ -49,6 +50,9 @@ _COMMAND_BYTES: Final = 64
 _COMPLAINT_BYTES: Final = 4096
 
 ChildMain = Callable[[], None]
+#: What random.seed() comes down to, without the Python around it.
+_python_random: Final[random.Random] = random._inst
+_reseed_python: Final = super(random.Random, _python_random).seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,13 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a keeper is given.
+    """What a keeper is given; made before the fork, so that the copies have as little as possible to do.
 
-    probe_pidfd: the process that has to be out of its scope's reach (its parent's side). runs_user_code: the main process
-    goes on in this interpreter with code that is not ours, so Python's and everybody's fork hooks are run for it.
+    probe_pidfd: the process that has to be out of its scope's reach (its parent's side). child_signals: what SIGCHLD comes
+    through, opened with it blocked (each process that reads it reads its own). ruleset: see landlock.py.
+    keep_fds: the main process's besides 0, 1 and 2. runs_user_code: the main process goes on in this interpreter with
+    code that is not ours, so Python's and everybody's fork hooks are run for it. patience_s: how long the keeper lets
+    its main process go first, as long as nothing happens; the record of its birth waits as long.
     """
 
     ctl_r: int
@@ -74,12 +81,23 @@ class Charge:
     host_pidfd: int
     parent_pidfd: int
     probe_pidfd: int
+    child_signals: int
+    ruleset: int
     keep_fds: Collection[int]
     limits: Limits | None
     term_grace_s: float
     label: str
     method: Literal["auto", "sweep"] = "auto"
     runs_user_code: bool = True
+    patience_s: float = 0.0
+    keeper_gaps: sysapi.Gaps = field(init=False)
+    child_gaps: sysapi.Gaps = field(init=False)
+
+    def __post_init__(self) -> None:
+        pidfds = (self.host_pidfd, self.parent_pidfd, self.probe_pidfd)
+        own = (0, 1, 2, self.ctl_r, self.status_w, self.child_signals, *pidfds)
+        object.__setattr__(self, "keeper_gaps", sysapi.gaps_between(own))
+        object.__setattr__(self, "child_gaps", sysapi.gaps_between((0, 1, 2, *self.keep_fds)))
 
 
 def fork_guarded(
@@ -110,6 +128,11 @@ def fork_guarded(
         if parent_pidfd is None:
             parent_pidfd = os.pidfd_open(os.getpid())
             opened.append(parent_pidfd)
+        child_signals = sysapi.child_signal_fd()
+        opened.append(child_signals)
+        ruleset = landlock.signal_ruleset()
+        if ruleset >= 0:
+            opened.append(ruleset)
         ctl_r, ctl_w, status_r, status_w = opened[:4]
         charge = Charge(
             ctl_r,
@@ -117,6 +140,8 @@ def fork_guarded(
             host_pidfd,
             parent_pidfd,
             parent_pidfd,
+            child_signals,
+            ruleset,
             keep_fds,
             limits,
             term_grace_s,
@@ -137,35 +162,69 @@ def fork_guarded(
     return Guarded(keeper_pid, keeper_pidfd, ctl_w, status_r)
 
 
-def fork_keeper(child_main: ChildMain, charge: Charge, prepare: Callable[[], None] | None = None) -> int:
-    """Fork a keeper with this charge and return its pid; `prepare` runs in it first. Raises OSError."""
+def fork_keeper(child_main: ChildMain, charge: Charge) -> int:
+    """Fork a keeper with this charge and return its pid. Raises OSError."""
     mask = sysapi.block_all_signals()  # no handler of ours may run in the copy
     try:
         pid = sysapi.fork_plain()
         if pid == 0:
-            guard(child_main, charge, prepare)
+            guard(child_main, charge)
         os.sched_yield()  # let it begin: our own work after this is not what the owner waits for
     finally:
         sysapi.restore_signals(mask)
     return pid
 
 
-def guard(child_main: ChildMain, charge: Charge, prepare: Callable[[], None] | None = None) -> NoReturn:
-    """Be a keeper from just after the fork to the exit. Never returns and never raises."""
+def guard(child_main: ChildMain, charge: Charge) -> NoReturn:
+    """Be a keeper from just after the fork to the exit; every signal is blocked. Never returns and never raises."""
     code = EXIT_BUG
     keeper: _Keeper | None = None
     try:
-        sysapi.block_all_signals()
-        if prepare is not None:
-            prepare()
-        keeper = _Keeper(charge)
-        code = keeper.live(child_main)
+        collects = gc.isenabled()
+        gc.disable()  # a collection would copy every page it touches
+        keeper_pid = os.getpid()
+        sysapi.set_child_subreaper()
+        if charge.ruleset >= 0:
+            sysapi.set_no_new_privs()
+        proved = charge.method == "auto" and enter_scope(charge.ruleset, charge.probe_pidfd)
+        try:
+            pid = os.fork() if charge.runs_user_code else sysapi.fork_plain()
+        except OSError as problem:
+            _send(charge, Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
+            os._exit(EXIT_DONE)
+        if pid == 0:
+            _be_child(child_main, charge, keeper_pid, collects)
+        poller = _let_it_go_first(charge)
+        keeper = _Keeper(charge, KillDomain(proved, charge.probe_pidfd), pid, poller)
+        code = keeper.live()
     except BaseException:
         _complain(f"the keeper {charge.label} failed:\n{traceback.format_exc()}")
         if keeper is not None:
             keeper.domain.kill()
     finally:
         os._exit(code)
+
+
+def _let_it_go_first(charge: Charge) -> select.poll:
+    """Give the main process the processor: it is what somebody waits for, and all that follows can be done later.
+
+    Returns what to poll; anything that it shows ends the patience, and stays to be seen.
+    """
+    poller = select.poll()
+    for fd in (charge.child_signals, charge.ctl_r, charge.host_pidfd, charge.parent_pidfd):
+        poller.register(fd, select.POLLIN)
+    if charge.patience_s:
+        poller.poll(charge.patience_s * 1000)
+    else:
+        os.sched_yield()
+    return poller
+
+
+def _send(charge: Charge, message: Born | Ended) -> None:
+    try:
+        os.write(charge.status_w, encode_frame(encode(message)))  # 200 bytes in all: the pipe has room
+    except BrokenPipeError:
+        pass  # the owner is gone; the domain ends all the same
 
 
 def _complain(text: str) -> None:
@@ -179,63 +238,35 @@ def _complain(text: str) -> None:
 
 
 class _Keeper:
-    """One keeper's state, in its own process."""
+    """One keeper's state, in its own process, once there is a main process."""
 
-    def __init__(self, charge: Charge) -> None:
+    def __init__(self, charge: Charge, domain: KillDomain, main_pid: int, poller: select.poll) -> None:
         self.charge = charge
+        self.poller = poller
         self.pid = os.getpid()
-        self.main_pid = 0
-        self.main_pidfd = -1
+        self.main_pid = main_pid
+        self.born = monotonic()
         self.raw_status: int | None = None
         self.max_rss_bytes = 0
         self.found = 0
         self.reaped_late = 0
         self.method = "none"
-        self.domain = KillDomain()
+        self.domain = domain
         self.ladder = Ladder(charge.term_grace_s)
         self.watch: LimitsWatch | None = None
 
     # --- life -----------------------------------------------------------------------------------------------
-    def live(self, child_main: ChildMain) -> int:
-        """Set up, fork the main process, watch until the domain is over; return the exit code."""
+    def live(self) -> int:
+        """Set up what can be done beside the main process, watch until the domain is over; return the exit code."""
         charge = self.charge
-        own = {0, 1, 2, charge.ctl_r, charge.status_w, charge.host_pidfd, charge.parent_pidfd, charge.probe_pidfd}
-        kept = own.union(charge.keep_fds)
-        sysapi.set_child_subreaper()
-        if charge.method == "auto":
-            self.domain.enter_scope(charge.probe_pidfd)
-        collects = gc.isenabled()
-        gc.disable()  # a collection would copy every page it touches
-        try:
-            pid = os.fork() if charge.runs_user_code else sysapi.fork_plain()
-        except OSError as problem:
-            self._send(Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
-            return EXIT_DONE
-        if pid == 0:
-            sysapi.close_all_but(kept)
-            _be_child(child_main, charge, own, self.pid, collects)
-        os.sched_yield()  # the child is what somebody waits for; all that follows here can be done beside it
-        sysapi.close_all_but(kept)
+        sysapi.close_gaps(charge.keeper_gaps)
         os.setsid()
         sysapi.set_name(f"keeper {charge.label}")
         self.resident_bytes, anonymous_bytes = own_memory_bytes()
-        self.main_pid = pid
-        self.main_pidfd = os.pidfd_open(pid)
-        for fd in charge.keep_fds:
-            if fd not in own:
-                os.close(fd)
-        self.born = now = monotonic()
-        self._send(Born(pid, start_ticks(pid) or 0, self.domain.method))
+        self.main_pidfd = os.pidfd_open(self.main_pid)
+        _send(charge, Born(self.main_pid, start_ticks(self.main_pid) or 0, self.domain.method))
         if charge.limits is not None and is_needed(charge.limits):
-            self.watch = LimitsWatch(charge.limits, self.pid, anonymous_bytes, now)
-        return self._watch_until_over()
-
-    def _watch_until_over(self) -> int:
-        charge = self.charge
-        self.wakeup = sysapi.child_signal_fd()  # SIGCHLD is blocked since before the fork: none is lost
-        self.poller = select.poll()
-        for fd in (self.wakeup, charge.ctl_r, charge.host_pidfd, charge.parent_pidfd):
-            self.poller.register(fd, select.POLLIN)
+            self.watch = LimitsWatch(charge.limits, self.pid, anonymous_bytes, self.born)
         while self.ladder.phase is not Phase.OVER:
             ready = {fd for fd, _ in self.poller.poll(self._timeout_ms())}
             self._handle(ready)
@@ -255,8 +286,8 @@ class _Keeper:
     def _handle(self, ready: set[int]) -> None:
         """Turn what is ready, and what is due, into events of the ladder."""
         charge = self.charge
-        if self.wakeup in ready:
-            sysapi.drain(self.wakeup)
+        if charge.child_signals in ready:
+            sysapi.drain(charge.child_signals)
             self._reap()
         if charge.host_pidfd in ready:
             self._never_again(charge.host_pidfd)
@@ -364,7 +395,8 @@ class _Keeper:
         cpu_s = reaped_cpu_s()
         grown = max(0, self.max_rss_bytes - self.resident_bytes)
         peak = grown if self.watch is None else max(grown, self.watch.peak_bytes)
-        self._send(
+        _send(
+            self.charge,
             Ended(
                 raw_status=-1 if self.raw_status is None else self.raw_status,
                 cause=self._cause(cpu_s),
@@ -376,7 +408,7 @@ class _Keeper:
                 max_rss_bytes=grown,
                 peak_memory_bytes=peak,
                 end_s=0.0 if self.ladder.began is None else now - self.ladder.began,
-            )
+            ),
         )
         return EXIT_LEFT if left else EXIT_DONE
 
@@ -397,30 +429,20 @@ class _Keeper:
                 return "cpu"
         return cause
 
-    def _send(self, message: Born | Ended) -> None:
-        try:
-            os.write(self.charge.status_w, encode_frame(encode(message)))  # 200 bytes in all: the pipe has room
-        except BrokenPipeError:
-            pass  # the owner is gone; the domain ends all the same
 
-
-def _be_child(child_main: ChildMain, charge: Charge, keepers: set[int], keeper_pid: int, collects: bool) -> NoReturn:
+def _be_child(child_main: ChildMain, charge: Charge, keeper_pid: int, collects: bool) -> NoReturn:
     """Be the main process: cut loose from the keeper's descriptors, signals and scope, then run `child_main`."""
     code = 1
     try:
         sysapi.set_pdeathsig(signal.SIGKILL)
         if os.getppid() != keeper_pid:
             os._exit(1)  # the keeper died before the line above
-        for fd in keepers.difference(charge.keep_fds, (0, 1, 2)):
-            os.close(fd)
         os.setsid()
-        landlock.scope_signals()  # nested: neither keeper nor owner can be signalled from here on
+        landlock.enter(charge.ruleset)  # nested: neither keeper nor owner can be signalled from here on
+        sysapi.close_gaps(charge.child_gaps)
         sysapi.set_name(charge.label)
         if charge.runs_user_code:
-            sysapi.reset_handlers()
-        else:
-            sysapi.reset_own_handlers()
-        sysapi.unblock_all_signals()
+            sysapi.unblock_all_signals()
         reseed()
         if collects:
             gc.enable()
@@ -436,9 +458,8 @@ def _be_child(child_main: ChildMain, charge: Charge, keepers: set[int], keeper_p
 
 def reseed() -> None:
     """Give this forked process random numbers of its own; a plain fork runs no hook that would."""
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
+    _reseed_python()
+    _python_random.gauss_next = None  # type: ignore[attr-defined]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

@@ -36,25 +36,24 @@ def _may_signal(pidfd: int) -> bool | None:
     return True
 
 
+def enter_scope(ruleset: int, probe_pidfd: int) -> bool:
+    """Enter a signal scope if the kernel has one, and say whether it was proved; before this process has children.
+
+    `probe_pidfd` is the process that must be out of reach from then on.
+    """
+    before = _may_signal(probe_pidfd)
+    # Without a "yes" before, a "no" after says nothing about the scope.
+    return landlock.enter(ruleset) and before is True and _may_signal(probe_pidfd) is False
+
+
 class KillDomain:
-    """The domain of the process that makes it."""
+    """The domain of the process that makes it. proved: `enter_scope` said so, of the process behind `probe_pidfd`."""
 
-    def __init__(self) -> None:
+    def __init__(self, proved: bool = False, probe_pidfd: int = -1) -> None:
         self._pid = os.getpid()
-        self._probe = -1
-        self._scan = TreeScan(self._pid)
-        self._proved = False
-
-    def enter_scope(self, probe_pidfd: int) -> None:
-        """Enter a signal scope if the kernel has one, and prove it; before this process has children.
-
-        `probe_pidfd` is the process that must be out of reach from then on.
-        """
-        before = _may_signal(probe_pidfd)
-        entered = landlock.scope_signals()
         self._probe = probe_pidfd
-        # Without a "yes" before, a "no" after says nothing about the scope.
-        self._proved = entered and before is True and _may_signal(probe_pidfd) is False
+        self._scan = TreeScan(self._pid)
+        self._proved = proved
 
     @property
     def method(self) -> Method:

@@ -8,7 +8,6 @@ Rules: an old or missing Landlock is a plain False, never an exception; nothing 
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from typing import Final
 
@@ -32,26 +31,32 @@ def abi() -> int:
         return 0
 
 
-def scope_signals() -> bool:
-    """Enter a new domain, nested in the present one, that only scopes signals; say whether it was entered.
+def signal_ruleset() -> int:
+    """Open a ruleset that only scopes signals, close-on-exec, for `enter`; -1 where the kernel has no such thing.
 
-    Gives up gaining privileges first. The kernel stacks 16 domains; below that depth the answer is False.
+    One serves any number of processes: each `enter` makes a domain of its own.
     """
     try:
-        ruleset = sysapi.syscall(_SYS_CREATE_RULESET, _SIGNAL_SCOPE_ONLY, len(_SIGNAL_SCOPE_ONLY), 0)
+        return sysapi.syscall(_SYS_CREATE_RULESET, _SIGNAL_SCOPE_ONLY, len(_SIGNAL_SCOPE_ONLY), 0)
     except OSError as problem:
         if problem.errno in _NOT_HERE:
-            return False
+            return -1
         raise
+
+
+def enter(ruleset: int) -> bool:
+    """Enter a new domain of this ruleset, nested in the present one; say whether it was entered.
+
+    The process must have given up gaining privileges. The kernel stacks 16 domains; below that depth the answer is False.
+    """
+    if ruleset < 0:
+        return False
     try:
-        sysapi.set_no_new_privs()
         sysapi.syscall(_SYS_RESTRICT_SELF, ruleset, 0)
     except OSError as problem:
         if problem.errno in _NOT_HERE:
             return False
         raise
-    finally:
-        os.close(ruleset)
     return True
 
 

@@ -44,11 +44,18 @@ class Loop:
         self._poll = select.poll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
+        self._expected: list[int] = []
         self._heap: list[tuple[float, int, Timer]] = []
         self._made = 0
         self._timers = 0
         self.watched = 0
         """How many handlers there are."""
+
+    def expect(self, fd: int, handler: Callable[[], None]) -> None:
+        """Do as `watch`, for a descriptor that will be open when the loop first turns."""
+        self._readers[fd] = handler
+        self._expected.append(fd)
+        self.watched = len(self._readers) + len(self._writers)
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` whenever `fd` is readable or over."""
@@ -107,6 +114,8 @@ class Loop:
 
     def turn(self, timeout_s: float | None = None) -> None:
         """Wait for whatever comes first, for `timeout_s` at most, and call its handlers and what is due."""
+        while self._expected:
+            self._register(self._expected.pop())
         wait_s = _SLEEP_S_MAX if timeout_s is None else min(timeout_s, _SLEEP_S_MAX)
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)

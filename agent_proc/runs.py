@@ -279,8 +279,9 @@ def no_resources(op: str, error: OSError) -> ErrorData:
 class RunQueue:
     """Runs and commands: so many at once, the others in the order they came."""
 
-    def __init__(self, parallel_max: int, changed: Callable[[int], None]) -> None:
-        self._parallel_max = max(1, parallel_max)
+    def __init__(self, changed: Callable[[int], None]) -> None:
+        self.parallel_max = 1
+        """How many may be live at once; the Boot says it."""
         self._waiting: deque[Job] = deque()
         self._live: set[Job] = set()
         self._changed = changed
@@ -300,7 +301,7 @@ class RunQueue:
         self._fill()
 
     def _fill(self) -> None:
-        while self._waiting and len(self._live) < self._parallel_max:
+        while self._waiting and len(self._live) < self.parallel_max:
             job = self._waiting.popleft()
             job.begin()
             if job.is_live:

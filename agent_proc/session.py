@@ -10,13 +10,12 @@ makes it end itself, with a code that says so (R-78).
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
-import signal
-import types
+from collections.abc import Callable
 from typing import Final, NoReturn
 
+from procession.agent_proc import sysapi
 from procession.agent_proc.context import Context, Page
 from procession.agent_proc.guest import KILL
 from procession.agent_proc.loop import monotonic
@@ -45,52 +44,70 @@ BOOT_EXIT: Final = 78
 _WRITE_BYTES: Final = READ_BYTES
 #: Last answers get this long to leave before the process ends.
 _LAST_FLUSH_S: Final = 1.0
-#: Descriptors that the loop always watches: mailbox and signals.
-_ALWAYS_WATCHED: Final = 2
 
 
-def session_main(
-    mail_r: int, mail_w: int, page_fd: int, arena_in_fd: int, arena_out_fd: int, host_pidfd: int
-) -> NoReturn:
-    """Be a session process until its mailbox ends; does not return."""
-    faulthandler.enable(2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for what runs, never for the session
-    os.set_blocking(mail_r, True)
-    os.set_blocking(mail_w, False)
-    session = Session(mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd)
-    try:
-        session.serve()
-    except ProtocolBreach as breach:
-        _say(f"the host broke the protocol: {breach.reason}")
-        os._exit(BREACH_EXIT)
+def prepare(
+    mail_r: int,
+    mail_w: int,
+    page_fd: int,
+    arena_in_fd: int,
+    arena_out_fd: int,
+    host_pidfd: int,
+    child_signals: int,
+) -> Callable[[], NoReturn]:
+    """Put a session together on these descriptors, open or not yet; return what is then called in its process.
+
+    So most of a start is done once, in the zygote, and only shared by the forks of it. The mailbox has to be blocking for
+    reads and non-blocking for writes; SIGCHLD comes through `child_signals`. What is called does not return.
+    """
+    return Session(mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd, child_signals).main
 
 
 class Session:
     """The mailbox of one session process and its loop."""
 
     def __init__(
-        self, mail_r: int, mail_w: int, page_fd: int, arena_in_fd: int, arena_out_fd: int, host_pidfd: int
+        self,
+        mail_r: int,
+        mail_w: int,
+        page_fd: int,
+        arena_in_fd: int,
+        arena_out_fd: int,
+        host_pidfd: int,
+        child_signals: int,
     ) -> None:
         self._mail_r = mail_r
         self._mail_w = mail_w
+        self._page_fd = page_fd
         self._connection = Connection("session")
-        self._page = Page(page_fd)
-        os.close(page_fd)
-        self._context = Context(self._connection, arena_in_fd, arena_out_fd, host_pidfd, self._page)
+        self._page = Page()
+        self._context = Context(
+            self._connection, arena_in_fd, arena_out_fd, host_pidfd, self._page, child_signals, self._check_keepers
+        )
         self._loop = self._context.loop
+        self._prepared = Operations(self._context)
         self._operations: Operations | None = None
         self._unwritten: bytes | memoryview | None = None
         self._watching_write = False
         self._give_up_at: float | None = None
-        self._loop.watch(mail_r, self._read)
-        self._watch_children()
+        self._loop.expect(mail_r, self._read)
+
+    def main(self) -> NoReturn:
+        """Be a session process until its mailbox ends; does not return."""
+        sysapi.block_session_signals()
+        self._page.map(self._page_fd)
+        try:
+            self.serve()
+        except ProtocolBreach as breach:
+            _say(f"the host broke the protocol: {breach.reason}")
+            os._exit(BREACH_EXIT)
 
     # --- the loop -------------------------------------------------------------------------------------------
     def serve(self) -> NoReturn:
         """Read, do, answer, for ever."""
         loop, page, connection = self._loop, self._page, self._connection
         while True:
-            if loop.watched == _ALWAYS_WATCHED and not loop.has_timers:
+            if loop.watched == 1 and not loop.has_timers:  # the mailbox
                 self._read()
             else:
                 loop.turn()
@@ -197,10 +214,10 @@ class Session:
             except OSError as error:
                 _say(f"cannot enter {boot.cwd!r}: {error.strerror}")
                 os._exit(BOOT_EXIT)
-            self._context.env = boot.env
-        self._operations = Operations(self._context)
+        operations = self._operations = self._prepared
+        operations.queue.parallel_max = max(1, boot.parallel_runs)
         self._context.send(Ready(WIRE_VERSION, boot.inc, os.getpid()))
-        return self._operations
+        return operations
 
     def _shut_down(self, grace_s: float, operations: Operations) -> None:
         if self._give_up_at is None:
@@ -230,18 +247,9 @@ class Session:
         os._exit(0)
 
     # --- children -------------------------------------------------------------------------------------------
-    def _watch_children(self) -> None:
-        """Be told when a keeper is stopped; its end is told by its own descriptors."""
-        self._child_r, child_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _nothing)
-        signal.set_wakeup_fd(child_w, warn_on_full_buffer=False)
-        self._loop.watch(self._child_r, self._look_at_children)
-
-    def _look_at_children(self) -> None:
-        try:
-            os.read(self._child_r, READ_BYTES)
-        except BlockingIOError:
-            return
+    def _check_keepers(self) -> None:
+        """Look whether a keeper was stopped; its end is told by its own descriptors."""
+        sysapi.drain(self._context.child_signals)
         for guest in list(self._context.guests):
             guest.check_keeper()
 
@@ -249,7 +257,3 @@ class Session:
 def _say(text: str) -> None:
     """Leave a last word where the host looks for one."""
     os.write(2, f"{text}\n".encode("utf-8", "replace"))
-
-
-def _nothing(_signal: int, _frame: types.FrameType | None) -> None:
-    """Exist, so that the signal reaches the wakeup descriptor."""

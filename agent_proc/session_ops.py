@@ -49,7 +49,7 @@ class Operations:
         self._early_cancels: OrderedDict[int, None] = OrderedDict()
         self.seen = 0
         """The highest number of a call that came on the data lane."""
-        self.queue = RunQueue(context.booted.parallel_runs, self._runs_changed)
+        self.queue = RunQueue(self._runs_changed)
         self.cells = Cells(context)
         self.processes = Processes(context)
         self._table: Final[dict[str, Callable[[Call, Any], None]]] = {

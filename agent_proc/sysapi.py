@@ -25,6 +25,9 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SYS_CLOSE_RANGE: Final = 436  # the same on every architecture that has it
 _SFD_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
+_SYS_RT_SIGACTION: Final = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine, -1)
+_SIGACTION_BYTES: Final = 64  # the kernel's struct has 32, on every architecture that is named above
+_RESERVED: Final = (32, 33)
 _SIGSET_BYTES: Final = 128  # glibc's and musl's sigset_t alike
 _FD_MAX: Final = 0xFFFF_FFFF
 
@@ -37,6 +40,10 @@ _prctl_text.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_
 _prctl_text.restype = ctypes.c_int
 _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
+#: The same call with its argument types declared once: a conversion a call costs pages in every forked child.
+_close_range: Final = ctypes.CDLL(None).syscall
+_close_range.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_close_range.restype = ctypes.c_long
 _signalfd: Final = _libc.signalfd
 _signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 _signalfd.restype = ctypes.c_int
@@ -106,20 +113,29 @@ def set_name(name: str) -> None:
     _prctl_text(_PR_SET_NAME, name.encode("utf-8", "replace")[:15], 0, 0, 0)
 
 
-def close_all_but(keep: Iterable[int]) -> None:
-    """Close every descriptor that is not listed, by one system call per gap."""
-    first = 0
+Gaps = tuple[tuple[int, int], ...]
+
+
+def gaps_between(keep: Iterable[int]) -> Gaps:
+    """Return the ranges (first, last) of descriptors that are not listed; for `close_gaps`, made before a fork."""
+    gaps, first = [], 0
     for fd in sorted(set(keep)):
         if fd > first:
-            _close_range(first, fd - 1)
+            gaps.append((first, fd - 1))
         first = fd + 1
-    _close_range(first, _FD_MAX)
+    return (*gaps, (first, _FD_MAX))
 
 
-def _close_range(first: int, last: int) -> None:
-    if _syscall(ctypes.c_long(_SYS_CLOSE_RANGE), ctypes.c_ulong(first), ctypes.c_ulong(last), ctypes.c_ulong(0)) == 0:
-        return
-    if last == _FD_MAX:  # an old kernel: close what is open, by name
+def close_gaps(gaps: Gaps) -> None:
+    """Close every descriptor in these ranges, by one system call each."""
+    for first, last in gaps:
+        if _close_range(_SYS_CLOSE_RANGE, first, last, 0) != 0:
+            _close_each(first, last)
+
+
+def _close_each(first: int, last: int) -> None:
+    """Do the same on a kernel without close_range."""
+    if last == _FD_MAX:
         for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
             if fd >= first:
                 os.closerange(fd, fd + 1)
@@ -135,6 +151,7 @@ def _signal_set(signals: Iterable[int]) -> ctypes.Array[ctypes.c_char]:
 _NO_SIGNALS: Final = _signal_set(())
 _ALL_SIGNALS: Final = _signal_set(signal.valid_signals())
 _CHILD_SIGNAL: Final = _signal_set((signal.SIGCHLD,))
+_SESSION_SIGNALS: Final = _signal_set((signal.SIGCHLD, signal.SIGINT))
 
 
 def block_all_signals() -> ctypes.Array[ctypes.c_char]:
@@ -154,9 +171,9 @@ def unblock_all_signals() -> None:
     _pthread_sigmask(signal.SIG_SETMASK, _NO_SIGNALS, None)
 
 
-def block_child_signal() -> None:
-    """Block SIGCHLD only, so that a descriptor of `child_signal_fd` receives it."""
-    _pthread_sigmask(signal.SIG_BLOCK, _CHILD_SIGNAL, None)
+def block_session_signals() -> None:
+    """Let every signal in but SIGCHLD, which a descriptor of `child_signal_fd` receives, and SIGINT, which is not for us."""
+    _pthread_sigmask(signal.SIG_SETMASK, _SESSION_SIGNALS, None)
 
 
 def child_signal_fd() -> int:
@@ -184,14 +201,18 @@ def reset_handlers() -> None:
             signal.signal(number, wanted)
 
 
-def reset_own_handlers() -> None:
-    """The same for the few signals that our processes handle or ignore: cheap enough for every fork.
+def reset_reserved() -> None:
+    """Put the two signals that glibc keeps for itself (32 and 33) back to their default if they are ignored.
 
-    The zygote has reset all the others after its preloads, and nothing of ours touches them.
+    A program that make or any other user of posix_spawn started has them ignored, and so would everything it executes
+    (glibc's __spawni_child). Python cannot name them.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    for number in _RESERVED:
+        old = ctypes.create_string_buffer(_SIGACTION_BYTES)
+        if _syscall(_SYS_RT_SIGACTION, number, None, old, 8) != 0:
+            return  # no such numbers here: this is not x86-64 or AArch64, or not glibc
+        if int.from_bytes(old.raw[:8], "little") == signal.SIG_IGN:
+            _syscall(_SYS_RT_SIGACTION, number, ctypes.create_string_buffer(_SIGACTION_BYTES), None, 8)
 
 
 #: Python's own start: a broken pipe and a full file are exceptions, not deaths.

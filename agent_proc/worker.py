@@ -14,7 +14,6 @@ import faulthandler
 import io
 import os
 import pickle
-import signal
 import sys
 import traceback
 import types
@@ -66,11 +65,6 @@ def settle_streams(fds: ChildFds) -> None:
     for fd, place in ((source, 0), (fds.stdout, 1), (fds.stderr, 2)):
         os.dup2(fd, place)
         os.close(fd)
-
-
-def settle_signals() -> None:
-    """Undo the one thing of the session's signals that the keeper cannot know of."""
-    signal.set_wakeup_fd(-1)
 
 
 def settle_python(import_paths: Collection[str]) -> None:
@@ -182,7 +176,6 @@ class RunOrder:
 def run_worker(order: RunOrder, fds: ChildFds) -> NoReturn:
     """Run one function and tell what came of it; does not return."""
     settle_streams(fds)
-    settle_signals()
     settle_python(order.import_paths)
     pid = _getpid()
     loaded = _load(order, fds.result)

@@ -12,6 +12,7 @@ one that waits for it; it outlives neither its host nor a packet it does not und
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import select
@@ -20,12 +21,13 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from time import monotonic
 from typing import Final, NoReturn, TypedDict
 
-from procession.agent_proc import sysapi
-from procession.agent_proc.keeper import Charge, fork_keeper
+from procession.agent_proc import landlock, session, sysapi
+from procession.agent_proc.descriptors import FORK_FDS, Places
+from procession.agent_proc.keeper import Charge, guard
 from procession.agent_proc.kill_domain import KillDomain
 from procession.agent_proc.proctree import TreeScan
 from procession.agent_proc.zygote_preload import PreloadFailed, count_tasks, preload, python_threads
@@ -43,13 +45,13 @@ from procession.ipc.core.messages import (
     encode,
 )
 
-#: mail_r, mail_w, keeper_ctl_r, keeper_status_w, crash_w, page, arena_in, arena_out.
-FORK_FDS: Final = 8
 _PACKET_BYTES_MAX: Final = 4 * KiB  # a Fork is a number
 #: After a keeper is lost, its nested keepers see their session die and end their runs by better means than ours: so
 #: long we let them.
 _STRAYS_GRACE_S: Final = 0.03
 _SWEEP_PERIOD_S: Final = 0.005
+#: A session needs less than half of this from its fork to its first answer.
+_KEEPER_PATIENCE_S: Final = 0.004
 _REAPED_AT_ONCE: Final = 4096
 EXIT_BUG: Final = 70
 
@@ -85,28 +87,53 @@ def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
         sock.send(encode(ZygoteHello(WIRE_VERSION, os.getpid(), 0)))
         return EXIT_BUG
     sysapi.set_child_subreaper()
-    _settle_signals()
+    sysapi.reset_reserved()
+    sysapi.reset_handlers()
     try:
         tasks = preload(config.get("preload", ()))
     except PreloadFailed as failed:
         sock.send(encode(ZygoteFailed(failed.phase, failed.module, failed.text)))
         return 1
-    _settle_signals()  # a preload may have had ideas of its own
+    sysapi.reset_handlers()  # a preload may have had ideas of its own
+    sysapi.block_all_signals()  # for good: only its host ends it, and what it forks begins with every signal blocked
+    faulthandler.enable(2)  # for the sessions: the copies have it
     _redirect_streams()
     sysapi.set_name("zygote")
+    own_pidfd, ruleset = os.pidfd_open(os.getpid()), landlock.signal_ruleset()
+    places = Places.reserve(host_pidfd, sysapi.child_signal_fd())
+    charge = _charge(places, own_pidfd, ruleset)
+    main = session.prepare(
+        places.mail_r,
+        places.mail_w,
+        places.page,
+        places.arena_in,
+        places.arena_out,
+        places.host_pidfd,
+        places.child_signals,
+    )
     gc.collect()
     gc.freeze()  # collections in the copies leave these pages shared
-    zygote = _Zygote(sock, host_pidfd, tasks, config.get("kill_points", ()))
+    zygote = _Zygote(sock, places, charge, main, tasks, config.get("kill_points", ()))
     zygote.tell(ZygoteHello(WIRE_VERSION, os.getpid(), len(sys.modules)))
     return zygote.run()
 
 
-def _settle_signals() -> None:
-    sysapi.reset_handlers()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only its host ends it
-    sysapi.unblock_all_signals()
-    sysapi.block_child_signal()
+def _charge(places: Places, own_pidfd: int, ruleset: int) -> Charge:
+    return Charge(
+        ctl_r=places.ctl_r,
+        status_w=places.status_w,
+        host_pidfd=places.host_pidfd,
+        parent_pidfd=own_pidfd,
+        probe_pidfd=places.host_pidfd,
+        child_signals=places.child_signals,
+        ruleset=ruleset,
+        keep_fds=places.of_the_session,
+        limits=None,
+        term_grace_s=WORKER_TERM_GRACE_S,
+        label="session",
+        runs_user_code=False,
+        patience_s=_KEEPER_PATIENCE_S,
+    )
 
 
 def _redirect_streams() -> None:
@@ -125,12 +152,22 @@ def _redirect_streams() -> None:
 class _Zygote:
     """The zygote's state once it serves."""
 
-    def __init__(self, sock: socket.socket, host_pidfd: int, tasks: int, kill_points: Collection[str]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        places: Places,
+        charge: Charge,
+        main: Callable[[], None],
+        tasks: int,
+        kill_points: Collection[str],
+    ) -> None:
         self._sock = sock
-        self._host_pidfd = host_pidfd
+        self._places = places
+        self._charge = charge
+        self._session_main = main
+        self._host_pidfd = places.host_pidfd
         self._tasks = tasks
         self._kill_points = frozenset(kill_points)
-        self._pidfd = os.pidfd_open(os.getpid())
         self._keepers: dict[int, int] = {}
         self._domain = KillDomain()
         #: What a preload started is not ours to end (it ends with its pipes, as it would in any program).
@@ -139,7 +176,7 @@ class _Zygote:
         self._strays = 0
         self._sweep_due: float | None = None
         self._sweep_end = 0.0
-        self._wakeup = sysapi.child_signal_fd()
+        self._wakeup = places.child_signals
 
     def tell(self, message: FromZygote, fds: Collection[int] = ()) -> None:
         """Send a packet; a host that is gone hears nothing (its pidfd tells us)."""
@@ -227,34 +264,10 @@ class _Zygote:
         if problem:
             self.tell(ForkFailed(req, 0, problem))
             return
-        mail_r, mail_w, ctl_r, status_w, crash_w, page, arena_in, arena_out = fds
-        host_pidfd = self._host_pidfd
-
-        def prepare() -> None:
-            os.dup2(crash_w, 2)  # what goes wrong in the keeper is told there too
-
-        def session() -> None:
-            from procession.agent_proc.session import session_main  # loaded by the preload
-
-            os.dup2(crash_w, 1)
-            os.close(crash_w)
-            session_main(mail_r, mail_w, page, arena_in, arena_out, host_pidfd)
-
-        charge = Charge(
-            ctl_r=ctl_r,
-            status_w=status_w,
-            host_pidfd=host_pidfd,
-            parent_pidfd=self._pidfd,
-            probe_pidfd=host_pidfd,
-            keep_fds=(mail_r, mail_w, crash_w, page, arena_in, arena_out, host_pidfd),
-            limits=None,
-            term_grace_s=WORKER_TERM_GRACE_S,
-            label="session",
-            runs_user_code=False,
-        )
         self._kill_point("before_fork")
         try:
-            pid = fork_keeper(session, charge, prepare)
+            self._places.take(fds)
+            pid = self._fork_keeper()
         except OSError as refused:
             self.tell(ForkFailed(req, refused.errno or 0, f"fork: {refused.strerror}"))
             return
@@ -268,8 +281,24 @@ class _Zygote:
         self._keepers[pid] = pidfd
         self.tell(Forked(req, pid), [pidfd])
 
+    def _fork_keeper(self) -> int:
+        """Fork with the crash pipe as our standard streams, so that it is the copies' from the first instruction on."""
+        os.dup2(self._places.crash_w, 1)
+        os.dup2(self._places.crash_w, 2)
+        try:
+            pid = sysapi.fork_plain()
+            if pid == 0:
+                guard(self._session_main, self._charge)
+        finally:
+            os.dup2(0, 1)
+            os.dup2(0, 2)
+        os.sched_yield()  # let it begin: our own work after this is not what the host waits for
+        return pid
+
     def _why_not_fork(self) -> str:
         """Return why this process must not fork now: a copy has one thread, whatever the others held stays locked."""
+        if count_tasks() == self._tasks and len(sys._current_frames()) == 1:
+            return ""
         if threading.current_thread() is not threading.main_thread():
             return f"not in the main thread but in {threading.current_thread().name}"
         if threading.active_count() != 1:

@@ -28,7 +28,7 @@ from procession.host.starts import Starts
 from procession.host.zygote_pool import ZygotePool
 from procession.ipc.core.backend import Done, Outcome, Request, Response
 from procession.ipc.core.errors import HostLost, ProcessionError
-from procession.ipc.core.messages import KeeperGone
+from procession.ipc.core.messages import KeeperGone, encode
 from procession.ipc.core.records import Statistics
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
 
@@ -183,9 +183,10 @@ class Engine:
     def _lagging(self, lag_s: float, place: str) -> None:
         self.events.emit("host.lag", None, 0, seconds=round(lag_s, 3), culprit=place)
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of runs under `Sandbox.off()`: the host's own, but for what is not text."""
-        return {name: value for name, value in os.environ.items() if _is_text(name) and _is_text(value)}
+    def environment(self) -> msgspec.Raw:
+        """Return the environment of runs under `Sandbox.off()`, encoded: the host's own, but for what is not text."""
+        env = {name: value for name, value in os.environ.items() if _is_text(name) and _is_text(value)}
+        return msgspec.Raw(encode(env))
 
     def statistics(self) -> Statistics:
         """Count what this host has done so far."""

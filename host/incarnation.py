@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from procession.host.keeper_link import KeeperLink
 from procession.host.session_fds import ARENA_BYTES, SessionFds
 from procession.host.zygote_client import ForkedKeeper
@@ -35,7 +37,7 @@ _DRAIN_READS = 8
 class Owner:
     """What a session wants to know of its process; all in the reactor's thread."""
 
-    born: Callable[[Born], None]
+    born: Callable[[], None]
     ready: Callable[[Ready], None]
     start_failed: Callable[[ProcessionError, bool], None]  # the error, and whether the zygote was to blame
     over: Callable[[Ended | None], None]  # None: the keeper was lost
@@ -65,7 +67,6 @@ class Incarnation:
         self._keeper: KeeperLink | None = None
         self._boot: tuple[Boot, threading.Lock] | None = None
         self._pending_crash = b""
-        self._early_ready: Ready | None
         self._failure: tuple[ProcessionError, bool] | None = None  # it failed before anybody was there to be told
         self._fds_open = False
         zygotes.fork(preload, self._make_fds, self._forked)
@@ -75,7 +76,6 @@ class Incarnation:
         """Make the descriptors, anew for every attempt; return what to send, and what of it to close then."""
         if self._fds_open:
             self._drop_fds()
-        self._early_ready = None
         self.fds = SessionFds.make()
         self._fds_open = True
         self._keeper = KeeperLink(self._reactor, self.fds.ctl_w, self.fds.status_r, self._born, self._ended)
@@ -83,7 +83,9 @@ class Incarnation:
         if self._boot is not None:
             self._open_channel()
         sent, self.fds.theirs = self.fds.theirs, []
-        return [*sent, self.fds.page, self.fds.arena_in, self.fds.arena_out], sent
+        mail_r, mail_w, ctl_r, status_w, crash_w = sent
+        fds = self.fds
+        return [mail_r, mail_w, fds.page, fds.arena_in, fds.arena_out, crash_w, ctl_r, status_w], sent
 
     def _forked(self, result: ForkedKeeper | ProcessionError, zygote_pid: int) -> None:
         self.zygote_pid = zygote_pid
@@ -139,7 +141,7 @@ class Incarnation:
         if self._pending_crash:
             owner.crash_output(self._pending_crash)
         if self._keeper is not None and self._keeper.born is not None:
-            owner.born(self._keeper.born)
+            owner.born()
 
     def _open_channel(self) -> None:
         assert self._boot is not None
@@ -192,12 +194,17 @@ class Incarnation:
         return self._dispatch(messages)
 
     def _greeted(self, ready: Ready) -> None:
-        """Tell that it is ready, once its keeper has said who it is: a session may be quicker than its own birth record."""
+        """Tell that it is ready. It may be quicker than its own birth record, which its keeper writes when it has time.
+
+        Then what it says of its pid stands until the keeper says the same; nothing is ever signalled by that number.
+        """
         assert self._owner is not None
-        if self._keeper is None or self._keeper.born is None:
-            self._early_ready = ready
-        elif not self.over:
-            self._owner.ready(ready)
+        if self.over:
+            return
+        if not self.pid:
+            self.pid = ready.pid
+            self._owner.born()
+        self._owner.ready(ready)
 
     def _lost(self, what: ProtocolBreach | str) -> None:
         """The mailbox is at its end: a hint (the keeper tells the truth), unless the session broke the protocol."""
@@ -210,13 +217,14 @@ class Incarnation:
             self._owner.breach(reason)
 
     def _born(self, born: Born) -> None:
-        self.pid = born.pid
+        said, self.pid = self.pid, born.pid
         self.start_ticks = born.start_ticks
-        if self._owner is not None:
-            self._owner.born(born)
-        ready, self._early_ready = self._early_ready, None
-        if ready is not None:
-            self._greeted(ready)
+        if self._owner is None:
+            return
+        if not said:
+            self._owner.born()
+        elif said != born.pid:
+            self._owner.breach(f"it says that its pid is {said}")
 
     def _crash_readable(self) -> None:
         try:
@@ -323,7 +331,7 @@ def boot_message(
     session: str,
     name: str,
     cwd: str,
-    env: dict[str, str],
+    env: msgspec.Raw,
     limits: Any,
     sandbox: str,
     parallel_runs: int,

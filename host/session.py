@@ -304,7 +304,7 @@ class SessionActor:
         options = self._engine.options
         preload = tuple(self.spec.preload) or options.preload
         owner = Owner(
-            born=lambda _: self._born(number),
+            born=lambda: self._born(number),
             ready=lambda ready: self._is_ready(number, ready),
             start_failed=lambda error, zygote: self._start_failed(number, error, zygote),
             over=lambda record: self._ended(number, record),

@@ -30,7 +30,8 @@ def _memfd(name: str, size_bytes: int) -> int:
 class SessionFds:
     """mail_w, mail_r: commands out, replies in. ctl_w, status_r: the keeper's. crash_r: the process's own output, raw.
 
-    theirs: the session's ends of the pipes, closed here once they are sent; page and arenas are both sides'.
+    theirs: the session's ends of the pipes (mail_r, mail_w, ctl_r, status_w, crash_w), closed here once they are sent; page
+    and arenas are both sides'.
     """
 
     mail_w: int
@@ -67,7 +68,7 @@ class SessionFds:
             arena_out = _memfd("procession-out", ARENA_BYTES)
             opened.append(arena_out)
             theirs = [mail_in, mail_out, ctl_in, status_out, crash_out]
-            for fd in (ctl_w, status_r, crash_r):
+            for fd in (ctl_w, status_r, crash_r, mail_out):
                 os.set_blocking(fd, False)
             pipe_bytes = int(fcntl.fcntl(mail_w, fcntl.F_GETPIPE_SZ)) or PIPE_BYTES
         except OSError:

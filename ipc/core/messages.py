@@ -40,14 +40,14 @@ Payload = Inline | Arena | None
 
 # --- host to session ----------------------------------------------------------------------------------------
 class Boot(Message, tag=1):
-    """First message to a session process: who it is and what it may do."""
+    """First message to a session process: who it is and what it may do. env: a map of texts, decoded when a run needs it."""
 
     version: int
     inc: int
     session: str
     name: str
     cwd: str
-    env: dict[str, str]
+    env: msgspec.Raw
     limits: Limits
     sandbox: str
     parallel_runs: int

@@ -60,12 +60,14 @@ WAIT_S = 20.0
 _STAND_IN = """
 import os, select, sys
 from procession.agent_proc.keeper import fork_guarded
-from procession.agent_proc.session import session_main
+from procession.agent_proc import sysapi
+from procession.agent_proc.session import prepare
 mail_r, mail_w, page, arena_in, arena_out, crash_w, host = map(int, sys.argv[1:8])
 def main():
     os.dup2(crash_w, 1)
     os.dup2(crash_w, 2)
-    session_main(mail_r, mail_w, page, arena_in, arena_out, host)
+    os.set_blocking(mail_w, False)
+    prepare(mail_r, mail_w, page, arena_in, arena_out, host, sysapi.child_signal_fd())()
 guarded = fork_guarded(main, keep_fds=[mail_r, mail_w, page, arena_in, arena_out, crash_w, host], host_pidfd=host,
                        parent_pidfd=None, limits=None, term_grace_s=0.25, label="session")
 for fd in (mail_r, mail_w, page, arena_in, arena_out, crash_w):
@@ -202,7 +204,7 @@ class SessionProcess:
             "s1",
             "test",
             str(cwd),
-            env,
+            msgspec.Raw(encode(env)),
             limits or Limits(),
             "off",
             parallel_runs,

@@ -20,8 +20,9 @@ from helpers.guarded import CASE_VARIABLE, pids_with, read_records, state_of, wa
 from helpers.proc import look_at
 from helpers.runs import REPOSITORY, User, python_for
 from helpers.waiting import wait_until
+from procession.agent_proc.descriptors import FORK_FDS
 from procession.agent_proc.proctree import TreeScan
-from procession.agent_proc.zygote import EXIT_BUG, FORK_FDS
+from procession.agent_proc.zygote import EXIT_BUG
 from procession.ipc.core.bounds import WIRE_VERSION
 from procession.ipc.core.messages import (
     Born,
@@ -158,7 +159,7 @@ class Zygote:
         crash_r, crash_w = os.pipe()
         memory = [os.memfd_create(name) for name in ("page", "in", "out")]
         forkling = Forkling(
-            [mail_r, reply_w, ctl_r, status_w, crash_w, *memory],
+            [mail_r, reply_w, *memory, crash_w, ctl_r, status_w],
             {"mail": mail_w, "reply": reply_r, "ctl": ctl_w, "status": status_r, "crash": crash_r},
         )
         self.forklings.append(forkling)

@@ -40,7 +40,9 @@ CREDIT_BYTES = 32 * KiB
 
 
 def boot(credit_bytes: int = CREDIT_BYTES, env: dict[str, str] | None = None) -> Boot:
-    return Boot(WIRE_VERSION, 1, "s1", "name", "/", env or {}, Limits(), "off", 16, credit_bytes, 0, 0, ())
+    return Boot(
+        WIRE_VERSION, 1, "s1", "name", "/", msgspec.Raw(encode(env or {})), Limits(), "off", 16, credit_bytes, 0, 0, ()
+    )
 
 
 def call(seq: int, size: int = 0, inc: int = 1) -> Call:
