@@ -16,6 +16,7 @@ import msgspec
 from procession.agent_proc.loop import Loop
 from procession.ipc.core.arena import ALIGN_BYTES, ArenaAllocator
 from procession.ipc.core.bounds import INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, MiB
+from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ErrorData, ProcessionError
 from procession.ipc.core.limits import Limits
@@ -30,6 +31,7 @@ INLINE_FALLBACK_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 _PUNCH_BYTES_MIN: Final = 1 * MiB
 
 
+_LIMITS: Final = msgspec.msgpack.Decoder(Limits)
 _ENV: Final = msgspec.msgpack.Decoder(dict[str, str])
 
 
@@ -115,14 +117,16 @@ class Context:
         self._own_pidfd = -1
         self._env: dict[str, str] | None = None
         self._entered = False
-        self.limits = Limits()
+        self._limits: Limits | None = None
         self.stopping = False
         """Nothing new is begun; what runs is being ended."""
         self.escalating = False
         """A run could not be proved empty: the session ends itself once everything is flushed."""
         self.on_arena_room: list[Callable[[], None]] = []
         """Called, once each, when a region of the arena has been freed."""
+        self._arena_bytes = 0
         self._arena: ArenaAllocator | None = None
+        """Made for the first payload that needs it."""
 
     @property
     def incarnation(self) -> int:
@@ -149,6 +153,13 @@ class Context:
             self._env = _ENV.decode(self.booted.env)
         return self._env
 
+    @property
+    def limits(self) -> Limits:
+        """The session's own limits, which hold for every run of it."""
+        if self._limits is None:
+            self._limits = _LIMITS.decode(self.booted.limits)
+        return self._limits
+
     def begin_guest(self, guest: Stoppable) -> None:
         """Take note of a guarded child, and be told from now on when a keeper is stopped."""
         if not self.guests:
@@ -164,9 +175,7 @@ class Context:
     def set_boot(self, boot: Boot) -> None:
         """Take what Boot says."""
         self.boot = boot
-        self.limits = boot.limits
-        size = boot.arena_bytes // ALIGN_BYTES * ALIGN_BYTES
-        self._arena = ArenaAllocator(size) if size else None
+        self._arena_bytes = boot.arena_bytes // ALIGN_BYTES * ALIGN_BYTES
 
     def send(self, message: Message, *, control: bool = False, bulk: bool = False) -> None:
         """Queue a message; it is written at the end of this turn of the loop."""
@@ -193,12 +202,16 @@ class Context:
     # --- payloads -------------------------------------------------------------------------------------------
     def arena_alloc(self, length: int) -> int | None:
         """Reserve a region of the arena to the host; None when there is no room."""
-        return None if self._arena is None else self._arena.alloc(length)
+        if self._arena is None:
+            if not self._arena_bytes:
+                return None
+            self._arena = ArenaAllocator(self._arena_bytes)
+        return self._arena.alloc(length)
 
     def arena_free(self, offset: int, length: int) -> None:
         """Take a region back. Raises ProtocolBreach when the host names one that was not given."""
         if self._arena is None:
-            return
+            raise ProtocolBreach("a region of an arena that has none")
         self._arena.check_region(offset, length)
         self._arena.free(offset)
         if length >= _PUNCH_BYTES_MIN:

@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 #: What comes with a Fork: mail_r, mail_w, page, arena_in, arena_out, crash_w, ctl_r, status_w.
 FORK_FDS: Final = 8
 _LASTING: Final = 2
+_FD: Final = struct.Struct("i")
+#: What recvmsg needs to take them.
+FORK_FDS_BYTES: Final = FORK_FDS * _FD.size
+
+
+def fds_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a packet."""
+    return [fd for _, _, numbers in ancillary for (fd,) in _FD.iter_unpack(numbers)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,11 @@ class Places:
             raise ValueError(f"{len(fds)} descriptors")
         if not all(map(int.__eq__, fds, wanted)):
             self._move(fds, wanted)
+
+    def speak_there(self) -> None:
+        """Make the crash pipe the standard output and error: what goes wrong from here on is told there."""
+        os.dup2(self.crash_w, 1)
+        os.dup2(self.crash_w, 2)
 
     def _move(self, fds: list[int], wanted: Sequence[int]) -> None:
         for at, fd in enumerate(fds):  # out of the way first: one may stand in another's place

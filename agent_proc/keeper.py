@@ -30,7 +30,7 @@ from typing import Final, Literal, NoReturn
 from procession.agent_proc import landlock, sysapi
 from procession.agent_proc.core.kill_ladder import Action, Event, Ladder, Phase
 from procession.agent_proc.keeper_watch import LimitsWatch, is_needed, reaped_cpu_s
-from procession.agent_proc.kill_domain import KillDomain, enter_scope
+from procession.agent_proc.kill_domain import KillDomain, may_signal
 from procession.agent_proc.proctree import own_memory_bytes, start_ticks
 from procession.ipc.core.frames import encode as encode_frame
 from procession.ipc.core.limits import Limits
@@ -69,11 +69,18 @@ class Guarded:
 class Charge:
     """What a keeper is given; made before the fork, so that the copies have as little as possible to do.
 
-    probe_pidfd: the process that has to be out of its scope's reach (its parent's side). child_signals: what SIGCHLD comes
-    through, opened with it blocked (each process that reads it reads its own). ruleset: see landlock.py.
-    keep_fds: the main process's besides 0, 1 and 2. runs_user_code: the main process goes on in this interpreter with
-    code that is not ours, so Python's and everybody's fork hooks are run for it. patience_s: how long the keeper lets
-    its main process go first, as long as nothing happens; the record of its birth waits as long.
+    probe_pidfd: the process that has to be out of its scope's reach (its parent's side).
+    child_signals: what SIGCHLD comes through, opened with it blocked; each process that reads it reads its own.
+    ruleset: see landlock.py.
+    keep_fds: the main process's besides 0, 1 and 2.
+    runs_user_code: the main process goes on in this interpreter with code that is not ours, so Python's and everybody's
+    fork hooks are run for it.
+    unblocks: the main process begins with every signal let in.
+    patience_ms: how long the keeper lets its main process go first, as long as nothing happens; the record of its birth
+    waits as long.
+    collects: the main process collects garbage.
+    must_give_up: entering a scope still takes giving up privileges.
+    may_probe: the probe is within reach before there is a scope.
     """
 
     ctl_r: int
@@ -89,13 +96,24 @@ class Charge:
     label: str
     method: Literal["auto", "sweep"] = "auto"
     runs_user_code: bool = True
-    patience_s: float = 0.0
+    unblocks: bool = True
+    patience_ms: int = 0
+    collects: bool = field(default_factory=gc.isenabled)
+    must_give_up: bool = field(init=False)
+    may_probe: bool = field(init=False)
+    poller: select.poll = field(init=False)
     keeper_gaps: sysapi.Gaps = field(init=False)
     child_gaps: sysapi.Gaps = field(init=False)
 
     def __post_init__(self) -> None:
         pidfds = (self.host_pidfd, self.parent_pidfd, self.probe_pidfd)
         own = (0, 1, 2, self.ctl_r, self.status_w, self.child_signals, *pidfds)
+        object.__setattr__(self, "must_give_up", self.ruleset >= 0 and not sysapi.has_no_new_privs())
+        object.__setattr__(self, "may_probe", may_signal(self.probe_pidfd) is True)
+        poller = select.poll()  # only numbers until it is used
+        for fd in (self.child_signals, self.ctl_r, self.host_pidfd, self.parent_pidfd):
+            poller.register(fd, select.POLLIN)
+        object.__setattr__(self, "poller", poller)
         object.__setattr__(self, "keeper_gaps", sysapi.gaps_between(own))
         object.__setattr__(self, "child_gaps", sysapi.gaps_between((0, 1, 2, *self.keep_fds)))
 
@@ -175,27 +193,36 @@ def fork_keeper(child_main: ChildMain, charge: Charge) -> int:
     return pid
 
 
-def guard(child_main: ChildMain, charge: Charge) -> NoReturn:
-    """Be a keeper from just after the fork to the exit; every signal is blocked. Never returns and never raises."""
+def guard(child_main: ChildMain, charge: Charge, begin: Callable[[], None] | None = None) -> NoReturn:
+    """Be a keeper from just after the fork to the exit; every signal is blocked. Never returns and never raises.
+
+    `begin` is called when all is ready for the main process's fork, and returns when that is wanted.
+    """
     code = EXIT_BUG
     keeper: _Keeper | None = None
     try:
-        collects = gc.isenabled()
         gc.disable()  # a collection would copy every page it touches
         keeper_pid = os.getpid()
         sysapi.set_child_subreaper()
-        if charge.ruleset >= 0:
+        if charge.must_give_up:
             sysapi.set_no_new_privs()
-        proved = charge.method == "auto" and enter_scope(charge.ruleset, charge.probe_pidfd)
+        scoped = charge.method == "auto" and landlock.enter(charge.ruleset)
+        if begin is not None:
+            begin()
+        sysapi.set_name(f"keeper {charge.label}")
         try:
             pid = os.fork() if charge.runs_user_code else sysapi.fork_plain()
         except OSError as problem:
             _send(charge, Ended(-(problem.errno or 1), "fork", 0, 0, "none", 0.0, 0.0, 0, 0))
             os._exit(EXIT_DONE)
         if pid == 0:
-            _be_child(child_main, charge, keeper_pid, collects)
-        poller = _let_it_go_first(charge)
-        keeper = _Keeper(charge, KillDomain(proved, charge.probe_pidfd), pid, poller)
+            _be_child(child_main, charge, keeper_pid)
+        # The main process goes first: it is what somebody waits for, and all that follows can be done later.
+        if charge.patience_ms:
+            charge.poller.poll(charge.patience_ms)  # what it shows stays to be seen
+        else:
+            os.sched_yield()
+        keeper = _Keeper(charge, KillDomain(scoped and charge.may_probe, charge.probe_pidfd), pid)
         code = keeper.live()
     except BaseException:
         _complain(f"the keeper {charge.label} failed:\n{traceback.format_exc()}")
@@ -203,21 +230,6 @@ def guard(child_main: ChildMain, charge: Charge) -> NoReturn:
             keeper.domain.kill()
     finally:
         os._exit(code)
-
-
-def _let_it_go_first(charge: Charge) -> select.poll:
-    """Give the main process the processor: it is what somebody waits for, and all that follows can be done later.
-
-    Returns what to poll; anything that it shows ends the patience, and stays to be seen.
-    """
-    poller = select.poll()
-    for fd in (charge.child_signals, charge.ctl_r, charge.host_pidfd, charge.parent_pidfd):
-        poller.register(fd, select.POLLIN)
-    if charge.patience_s:
-        poller.poll(charge.patience_s * 1000)
-    else:
-        os.sched_yield()
-    return poller
 
 
 def _send(charge: Charge, message: Born | Ended) -> None:
@@ -240,9 +252,9 @@ def _complain(text: str) -> None:
 class _Keeper:
     """One keeper's state, in its own process, once there is a main process."""
 
-    def __init__(self, charge: Charge, domain: KillDomain, main_pid: int, poller: select.poll) -> None:
+    def __init__(self, charge: Charge, domain: KillDomain, main_pid: int) -> None:
         self.charge = charge
-        self.poller = poller
+        self.poller = charge.poller
         self.pid = os.getpid()
         self.main_pid = main_pid
         self.born = monotonic()
@@ -261,7 +273,6 @@ class _Keeper:
         charge = self.charge
         sysapi.close_gaps(charge.keeper_gaps)
         os.setsid()
-        sysapi.set_name(f"keeper {charge.label}")
         self.resident_bytes, anonymous_bytes = own_memory_bytes()
         self.main_pidfd = os.pidfd_open(self.main_pid)
         _send(charge, Born(self.main_pid, start_ticks(self.main_pid) or 0, self.domain.method))
@@ -430,7 +441,7 @@ class _Keeper:
         return cause
 
 
-def _be_child(child_main: ChildMain, charge: Charge, keeper_pid: int, collects: bool) -> NoReturn:
+def _be_child(child_main: ChildMain, charge: Charge, keeper_pid: int) -> NoReturn:
     """Be the main process: cut loose from the keeper's descriptors, signals and scope, then run `child_main`."""
     code = 1
     try:
@@ -441,10 +452,10 @@ def _be_child(child_main: ChildMain, charge: Charge, keeper_pid: int, collects: 
         landlock.enter(charge.ruleset)  # nested: neither keeper nor owner can be signalled from here on
         sysapi.close_gaps(charge.child_gaps)
         sysapi.set_name(charge.label)
-        if charge.runs_user_code:
+        if charge.unblocks:
             sysapi.unblock_all_signals()
         reseed()
-        if collects:
+        if charge.collects:
             gc.enable()
         child_main()
         code = 0

@@ -17,7 +17,6 @@ import signal
 from collections.abc import Collection
 from typing import Final, Literal
 
-from procession.agent_proc import landlock
 from procession.agent_proc.proctree import Stat, TreeScan, start_ticks
 
 Method = Literal["scoped", "sweep"]
@@ -25,7 +24,7 @@ Method = Literal["scoped", "sweep"]
 _COUNTED_MAX: Final = 512
 
 
-def _may_signal(pidfd: int) -> bool | None:
+def may_signal(pidfd: int) -> bool | None:
     """Say whether that process could be signalled; None when it is dead, which proves nothing."""
     try:
         signal.pidfd_send_signal(pidfd, 0)
@@ -36,24 +35,18 @@ def _may_signal(pidfd: int) -> bool | None:
     return True
 
 
-def enter_scope(ruleset: int, probe_pidfd: int) -> bool:
-    """Enter a signal scope if the kernel has one, and say whether it was proved; before this process has children.
-
-    `probe_pidfd` is the process that must be out of reach from then on.
-    """
-    before = _may_signal(probe_pidfd)
-    # Without a "yes" before, a "no" after says nothing about the scope.
-    return landlock.enter(ruleset) and before is True and _may_signal(probe_pidfd) is False
-
-
 class KillDomain:
-    """The domain of the process that makes it. proved: `enter_scope` said so, of the process behind `probe_pidfd`."""
+    """The domain of the process that makes it.
 
-    def __init__(self, proved: bool = False, probe_pidfd: int = -1) -> None:
+    scoped: it has entered a signal scope before it had children. probe_pidfd: a process that it could signal until then;
+    that it cannot any more is the proof of the scope. Without a "yes" before, a "no" after would say nothing.
+    """
+
+    def __init__(self, scoped: bool = False, probe_pidfd: int = -1) -> None:
         self._pid = os.getpid()
         self._probe = probe_pidfd
         self._scan = TreeScan(self._pid)
-        self._proved = proved
+        self._proved = scoped and may_signal(probe_pidfd) is False
 
     @property
     def method(self) -> Method:
@@ -98,7 +91,7 @@ class KillDomain:
         """
         if not self._proved or os.getpid() != self._pid:
             return False
-        if _may_signal(self._probe) is True:
+        if may_signal(self._probe) is True:
             self._proved = False
             return False
         for number in signals:

@@ -52,7 +52,7 @@ def enter(ruleset: int) -> bool:
     if ruleset < 0:
         return False
     try:
-        sysapi.syscall(_SYS_RESTRICT_SELF, ruleset, 0)
+        sysapi.syscall_of_ints(_SYS_RESTRICT_SELF, ruleset, 0)
     except OSError as problem:
         if problem.errno in _NOT_HERE:
             return False

@@ -23,6 +23,7 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_GET_NO_NEW_PRIVS: Final = 39
 _SYS_CLOSE_RANGE: Final = 436  # the same on every architecture that has it
 _SFD_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 _SYS_RT_SIGACTION: Final = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine, -1)
@@ -41,9 +42,9 @@ _prctl_text.restype = ctypes.c_int
 _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
 #: The same call with its argument types declared once: a conversion a call costs pages in every forked child.
-_close_range: Final = ctypes.CDLL(None).syscall
-_close_range.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
-_close_range.restype = ctypes.c_long
+_syscall_of_ints: Final = ctypes.CDLL(None, use_errno=True).syscall
+_syscall_of_ints.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_syscall_of_ints.restype = ctypes.c_long
 _signalfd: Final = _libc.signalfd
 _signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 _signalfd.restype = ctypes.c_int
@@ -70,6 +71,14 @@ def _last_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def syscall_of_ints(number: int, first: int, second: int, third: int = 0) -> int:
+    """Make a raw system call of up to three integers, the cheap way; raises OSError."""
+    result = int(_syscall_of_ints(number, first, second, third))
+    if result < 0:
+        raise _last_error()
+    return result
+
+
 def fork_plain() -> int:
     """Fork without Python's own work before and after it; raises OSError.
 
@@ -91,6 +100,11 @@ def _set(option: int, value: int) -> None:
 def set_no_new_privs() -> None:
     """Give up gaining privileges by exec, for this process and all below it, for good."""
     _set(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def has_no_new_privs() -> bool:
+    """Say whether this process has given that up."""
+    return bool(_prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 
 
 def set_child_subreaper() -> None:
@@ -129,7 +143,7 @@ def gaps_between(keep: Iterable[int]) -> Gaps:
 def close_gaps(gaps: Gaps) -> None:
     """Close every descriptor in these ranges, by one system call each."""
     for first, last in gaps:
-        if _close_range(_SYS_CLOSE_RANGE, first, last, 0) != 0:
+        if _syscall_of_ints(_SYS_CLOSE_RANGE, first, last, 0) != 0:
             _close_each(first, last)
 
 

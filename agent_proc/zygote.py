@@ -22,11 +22,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection
+from functools import partial
 from time import monotonic
 from typing import Final, NoReturn, TypedDict
 
 from procession.agent_proc import landlock, session, sysapi
-from procession.agent_proc.descriptors import FORK_FDS, Places
+from procession.agent_proc.blank_keeper import BlankKeeper
+from procession.agent_proc.descriptors import FORK_FDS, FORK_FDS_BYTES, Places, fds_in
 from procession.agent_proc.keeper import Charge, guard
 from procession.agent_proc.kill_domain import KillDomain
 from procession.agent_proc.proctree import TreeScan
@@ -45,13 +47,17 @@ from procession.ipc.core.messages import (
     encode,
 )
 
+_FDS_SPACE: Final = socket.CMSG_SPACE(FORK_FDS_BYTES)
 _PACKET_BYTES_MAX: Final = 4 * KiB  # a Fork is a number
 #: After a keeper is lost, its nested keepers see their session die and end their runs by better means than ours: so
 #: long we let them.
 _STRAYS_GRACE_S: Final = 0.03
 _SWEEP_PERIOD_S: Final = 0.005
-#: A session needs less than half of this from its fork to its first answer.
-_KEEPER_PATIENCE_S: Final = 0.004
+#: A session needs two thirds of this from its fork to its first answer. So long its keeper and we let it go first, as long
+#: as nothing happens; on a machine with idle processors that costs nothing, on a busy one it is a third of a start.
+_PATIENCE_MS: Final = 3
+#: A blank keeper that somebody ended is replaced this much later.
+_BLANK_RETRY_S: Final = 1.0
 _REAPED_AT_ONCE: Final = 4096
 EXIT_BUG: Final = 70
 
@@ -100,6 +106,8 @@ def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
     _redirect_streams()
     sysapi.set_name("zygote")
     own_pidfd, ruleset = os.pidfd_open(os.getpid()), landlock.signal_ruleset()
+    if ruleset >= 0:
+        sysapi.set_no_new_privs()  # here once for all that is forked: a scope asks for it
     places = Places.reserve(host_pidfd, sysapi.child_signal_fd())
     charge = _charge(places, own_pidfd, ruleset)
     main = session.prepare(
@@ -132,7 +140,8 @@ def _charge(places: Places, own_pidfd: int, ruleset: int) -> Charge:
         term_grace_s=WORKER_TERM_GRACE_S,
         label="session",
         runs_user_code=False,
-        patience_s=_KEEPER_PATIENCE_S,
+        unblocks=False,
+        patience_ms=_PATIENCE_MS,
     )
 
 
@@ -166,9 +175,14 @@ class _Zygote:
         self._charge = charge
         self._session_main = main
         self._host_pidfd = places.host_pidfd
+        self._poller = select.poll()
+        for fd in (sock.fileno(), places.host_pidfd, places.child_signals):
+            self._poller.register(fd, select.POLLIN)
         self._tasks = tasks
         self._kill_points = frozenset(kill_points)
         self._keepers: dict[int, int] = {}
+        self._blank: BlankKeeper | None = None
+        self._blank_due: float | None = monotonic()
         self._domain = KillDomain()
         #: What a preload started is not ours to end (it ends with its pipes, as it would in any program).
         self._own_children = frozenset(stat.pid for stat in TreeScan(os.getpid()).look())
@@ -191,22 +205,22 @@ class _Zygote:
     # --- the loop ---------------------------------------------------------------------------------------------
     def run(self) -> int:
         """Serve until the host is gone or hangs up; then see everything end. Return the exit code."""
-        poller = select.poll()
-        for fd in (self._sock.fileno(), self._host_pidfd, self._wakeup):
-            poller.register(fd, select.POLLIN)
         serving = True
         while serving:
-            ready = {fd for fd, _ in poller.poll(self._timeout_ms())}
+            ready = {fd for fd, _ in self._poller.poll(self._timeout_ms())}
             self._look_after_children(ready)
             if self._host_pidfd in ready:
                 serving = False
             elif self._sock.fileno() in ready:
                 serving = self._take_packet()
+            elif self._blank_due is not None and monotonic() >= self._blank_due:
+                self._fork_blank()
         self._end()
         return 0
 
     def _timeout_ms(self) -> float | None:
-        return None if self._sweep_due is None else max(0.0, self._sweep_due - monotonic()) * 1000
+        due = [at for at in (self._sweep_due, self._blank_due) if at is not None]
+        return max(0.0, min(due) - monotonic()) * 1000 if due else None
 
     def _look_after_children(self, ready: Collection[int]) -> None:
         if self._wakeup in ready:
@@ -217,6 +231,8 @@ class _Zygote:
 
     def _end(self) -> None:
         """Wait for the keepers, which see for themselves that it is over; then end what is left."""
+        self._drop_blank()
+        self._blank_due = None
         deadline = monotonic() + REAP_TIMEOUT_S
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
@@ -239,11 +255,12 @@ class _Zygote:
     def _take_packet(self) -> bool:
         """Answer one packet; False when the host has hung up. Raises ProtocolBreach for anything but a whole Fork."""
         try:
-            data, fds, flags, _ = socket.recv_fds(self._sock, _PACKET_BYTES_MAX, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, extra, flags, _ = self._sock.recvmsg(_PACKET_BYTES_MAX, _FDS_SPACE, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return False
         if not data:
             return False
+        fds = fds_in(extra)
         try:
             request = _read_packet(data)
             if flags & socket.MSG_TRUNC or not isinstance(request, Fork):
@@ -266,25 +283,32 @@ class _Zygote:
             return
         self._kill_point("before_fork")
         try:
-            self._places.take(fds)
-            pid = self._fork_keeper()
+            pid = self._hand_over(fds) or self._fork_keeper(fds)
         except OSError as refused:
             self.tell(ForkFailed(req, refused.errno or 0, f"fork: {refused.strerror}"))
             return
         self._kill_point("after_fork")
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError as refused:  # no descriptor left: a keeper that nobody can hold is not to live
-            os.kill(pid, signal.SIGKILL)  # our child, not reaped: the pid is its own
-            self.tell(ForkFailed(req, refused.errno or 0, f"pidfd: {refused.strerror}"))
-            return
-        self._keepers[pid] = pidfd
-        self.tell(Forked(req, pid), [pidfd])
+        self.tell(Forked(req, pid), [self._keepers[pid]])
+        # The session is what the host waits for: it goes first, unless there is more to do.
+        self._poller.poll(_PATIENCE_MS)
+        self._blank_due = monotonic()  # once nothing else is to do
 
-    def _fork_keeper(self) -> int:
-        """Fork with the crash pipe as our standard streams, so that it is the copies' from the first instruction on."""
-        os.dup2(self._places.crash_w, 1)
-        os.dup2(self._places.crash_w, 2)
+    def _hand_over(self, fds: list[int]) -> int:
+        """Have the blank keeper fork; return its pid, 0 when there is none."""
+        blank, self._blank = self._blank, None
+        if blank is None:
+            return 0
+        try:
+            self._keepers[blank.pid] = blank.hand_over(fds)
+        except OSError:  # it is dead, and about to be reaped
+            blank.end()
+            return 0
+        return blank.pid
+
+    def _fork_keeper(self, fds: list[int]) -> int:
+        """Fork one now, with the crash pipe for its streams from the first instruction on. Raises OSError."""
+        self._places.take(fds)
+        self._places.speak_there()
         try:
             pid = sysapi.fork_plain()
             if pid == 0:
@@ -292,8 +316,21 @@ class _Zygote:
         finally:
             os.dup2(0, 1)
             os.dup2(0, 2)
-        os.sched_yield()  # let it begin: our own work after this is not what the host waits for
+        try:
+            self._keepers[pid] = os.pidfd_open(pid)
+        except OSError:  # no descriptor left: a keeper that nobody can hold is not to live
+            os.kill(pid, signal.SIGKILL)  # our child, not reaped: the pid is its own
+            raise
         return pid
+
+    def _fork_blank(self) -> None:
+        """Fork the next keeper ahead; one that the kernel refuses is not missed."""
+        self._blank_due = None
+        if self._blank is None and not self._why_not_fork():
+            try:
+                self._blank = BlankKeeper.fork(self._places, partial(guard, self._session_main, self._charge))
+            except OSError:
+                pass  # the next start forks its own, and says so if it cannot
 
     def _why_not_fork(self) -> str:
         """Return why this process must not fork now: a copy has one thread, whatever the others held stays locked."""
@@ -328,7 +365,16 @@ class _Zygote:
             elif pid in self._keepers:
                 os.close(self._keepers.pop(pid))
                 self._keeper_gone(pid, status)
+            if self._blank is not None and pid == self._blank.pid:  # dead or stopped
+                self._drop_blank()
         os.kill(os.getpid(), signal.SIGCHLD)  # there are more: come back to them
+
+    def _drop_blank(self) -> None:
+        """Give up a blank keeper that somebody stopped or killed; another one in a while, not at once for ever."""
+        if self._blank is not None:
+            self._blank.end()
+            self._blank = None
+            self._blank_due = monotonic() + _BLANK_RETRY_S
 
     def _keeper_gone(self, pid: int, status: int) -> None:
         if status == 0:  # it proved its domain empty
@@ -345,6 +391,8 @@ class _Zygote:
         """End what lost keepers have left, again and again until nothing is."""
         self._reap()
         spare = {*self._keepers, *self._own_children}
+        if self._blank is not None:
+            spare.add(self._blank.pid)
         found = self._domain.look(spare)
         self._strays = max(self._strays, len(found))
         if found:

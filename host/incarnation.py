@@ -25,7 +25,8 @@ from procession.ipc.core.bounds import READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ProcessionError, StartFailed
-from procession.ipc.core.messages import Boot, Born, Ended, Ready, Shutdown
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.messages import Boot, Born, Ended, Ready, Shutdown, encode
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor
 
@@ -67,6 +68,7 @@ class Incarnation:
         self._keeper: KeeperLink | None = None
         self._boot: tuple[Boot, threading.Lock] | None = None
         self._pending_crash = b""
+        self._early_ready: Ready | None = None
         self._failure: tuple[ProcessionError, bool] | None = None  # it failed before anybody was there to be told
         self._fds_open = False
         zygotes.fork(preload, self._make_fds, self._forked)
@@ -76,6 +78,7 @@ class Incarnation:
         """Make the descriptors, anew for every attempt; return what to send, and what of it to close then."""
         if self._fds_open:
             self._drop_fds()
+        self._early_ready = None
         self.fds = SessionFds.make()
         self._fds_open = True
         self._keeper = KeeperLink(self._reactor, self.fds.ctl_w, self.fds.status_r, self._born, self._ended)
@@ -99,6 +102,9 @@ class Incarnation:
             os.close(result.pidfd)
             return
         self._keeper.adopt(result.pid, result.pidfd)
+        ready, self._early_ready = self._early_ready, None
+        if ready is not None:
+            self._greeted(ready)
 
     def _fail(self, error: ProcessionError, zygote: bool) -> None:
         """There will be no process: tell the owner, or the one who adopts it."""
@@ -200,6 +206,9 @@ class Incarnation:
         """
         assert self._owner is not None
         if self.over:
+            return
+        if not self.forked:  # the zygote's answer may come later, and may be that we cannot hold the keeper
+            self._early_ready = ready
             return
         if not self.pid:
             self.pid = ready.pid
@@ -332,7 +341,7 @@ def boot_message(
     name: str,
     cwd: str,
     env: msgspec.Raw,
-    limits: Any,
+    limits: Limits,
     sandbox: str,
     parallel_runs: int,
     payload_bytes_max: int,
@@ -346,7 +355,7 @@ def boot_message(
         name,
         cwd,
         env,
-        limits,
+        msgspec.Raw(encode(limits)),
         sandbox,
         parallel_runs,
         0,

@@ -169,7 +169,12 @@ class FrameDecoder:
         peer that breaks the protocol is not believed a few bytes earlier.
         """
         payload = self.whole(data)
-        return [(False, payload)] if payload is not None else self._feed(data)
+        if payload is not None:
+            return [(False, payload)]
+        size = len(data) - HEADER_BYTES
+        if self._idle and 0 <= size <= FRAME_BYTES_MAX and _unpack_from(data)[0] == size | _CONTROL:
+            return [(True, data[4:])]  # the same for a control message
+        return self._feed(data)
 
     def whole(self, data: bytes) -> bytes | None:
         """Return the message when `data` is exactly one data frame and nothing is held; else None, and nothing was taken."""

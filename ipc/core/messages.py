@@ -13,7 +13,6 @@ import msgspec
 
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import ErrorData
-from procession.ipc.core.limits import Limits
 
 EMPTY: Final = msgspec.Raw(b"\xc0")
 
@@ -40,7 +39,7 @@ Payload = Inline | Arena | None
 
 # --- host to session ----------------------------------------------------------------------------------------
 class Boot(Message, tag=1):
-    """First message to a session process: who it is and what it may do. env: a map of texts, decoded when a run needs it."""
+    """First message to a session process: who it is and what it may do. env, limits: decoded when a run needs them."""
 
     version: int
     inc: int
@@ -48,7 +47,7 @@ class Boot(Message, tag=1):
     name: str
     cwd: str
     env: msgspec.Raw
-    limits: Limits
+    limits: msgspec.Raw
     sandbox: str
     parallel_runs: int
     credit_bytes: int

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from helpers.proc import ProcessSeen, descends_from, list_pids, look_at
@@ -154,9 +155,25 @@ def kill(pid: int, number: int = signal.SIGKILL) -> float:
 
 
 def tree_below(*pids: int) -> list[ProcessSeen]:
-    """List the living processes below these, zombies left out."""
+    """List the living processes below these; zombies are left out, and the keepers that zygotes fork ahead."""
     found = (look_at(pid) for pid in list_pids())
-    return [seen for seen in found if seen and seen.state != "Z" and any(descends_from(seen, pid) for pid in pids)]
+    below = [seen for seen in found if seen and seen.state != "Z" and any(descends_from(seen, pid) for pid in pids)]
+    return [seen for seen in below if not is_blank_keeper(seen.pid)]
+
+
+def blank_keepers(host: Host) -> set[int]:
+    """Return the keepers that the host's live zygotes have forked ahead."""
+    zygotes = zygote_pids(host)
+    found = (look_at(pid) for pid in list_pids())
+    return {seen.pid for seen in found if seen and seen.parent in zygotes and is_blank_keeper(seen.pid)}
+
+
+def is_blank_keeper(pid: int) -> bool:
+    """Say whether it is a keeper that no session has yet."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "keeper blank\n"
+    except OSError:
+        return False
 
 
 def zombies_below(pid: int) -> list[ProcessSeen]:

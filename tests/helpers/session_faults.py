@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from procession.agent_proc import session_ops
+from procession.agent_proc import session, session_ops
 from procession.agent_proc.context import Context
-from procession.ipc.core.messages import Call, Notice
+from procession.ipc.core.messages import Boot, Call, Notice
 from procession.ipc.core.operations import Nothing
 
 BOOT_FAULT = "boot-fault"
@@ -21,7 +21,7 @@ FAULT = "fault"
 NOTICES_A_TURN = 200
 FLOOD_PERIOD_S = 0.0005
 
-_begin = session_ops.Operations.__init__
+_begin = session.Session._begin
 _modules = session_ops.Operations._modules
 
 
@@ -60,11 +60,12 @@ def _order(name: str) -> str:
         return ""
 
 
-def _begin_or_fail(self: session_ops.Operations, context: Context) -> None:
+def _begin_or_fail(self: session.Session, boot: Boot) -> session_ops.Operations:
+    os.chdir(boot.cwd)
     if order := _order(BOOT_FAULT):
         print(f"booting into: {order}", file=sys.stderr, flush=True)
         _die(order)
-    _begin(self, context)
+    return _begin(self, boot)
 
 
 def _modules_or_fail(self: session_ops.Operations, call: Call, _body: Nothing) -> None:
@@ -105,5 +106,5 @@ def _flood(context: Context) -> None:
     context.loop.after(FLOOD_PERIOD_S, lambda: _flood(context))
 
 
-session_ops.Operations.__init__ = _begin_or_fail  # type: ignore[method-assign]
+session.Session._begin = _begin_or_fail  # type: ignore[method-assign]
 session_ops.Operations._modules = _modules_or_fail  # type: ignore[method-assign]

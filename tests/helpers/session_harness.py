@@ -68,6 +68,7 @@ def main():
     os.dup2(crash_w, 2)
     os.set_blocking(mail_w, False)
     prepare(mail_r, mail_w, page, arena_in, arena_out, host, sysapi.child_signal_fd())()
+sysapi.reset_reserved()  # as the zygote does
 guarded = fork_guarded(main, keep_fds=[mail_r, mail_w, page, arena_in, arena_out, crash_w, host], host_pidfd=host,
                        parent_pidfd=None, limits=None, term_grace_s=0.25, label="session")
 for fd in (mail_r, mail_w, page, arena_in, arena_out, crash_w):
@@ -205,7 +206,7 @@ class SessionProcess:
             "test",
             str(cwd),
             msgspec.Raw(encode(env)),
-            limits or Limits(),
+            msgspec.Raw(encode(limits or Limits())),
             "off",
             parallel_runs,
             32 * 1024,

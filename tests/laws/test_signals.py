@@ -23,7 +23,7 @@ MAY = {
     (Path("agent_proc/zygote.py"), "_reap"): "os.kill(os.getpid(), signal.SIGCHLD)",
     (Path("agent_proc/zygote.py"), "_kill_point"): "os.kill(os.getpid(), signal.SIGKILL)",
     # No descriptor was left for a pidfd of it; it is a child that only this thread reaps, so the number is its own.
-    (Path("agent_proc/zygote.py"), "_fork"): "os.kill(pid, signal.SIGKILL)",
+    (Path("agent_proc/zygote.py"), "_fork_keeper"): "os.kill(pid, signal.SIGKILL)",
 }
 
 

@@ -643,6 +643,17 @@ def keeper_of(pid: int) -> int:
     return seen.parent
 
 
+def test_a_run_has_the_signals_of_a_fresh_interpreter(session: SessionProcess) -> None:
+    def signals() -> tuple[list[str], int]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        masks = [line for line in lines if line.startswith(("SigBlk", "SigIgn"))]
+        return masks, sum(callable(signal.getsignal(n)) for n in range(1, 32) if n != signal.SIGINT)
+
+    value = session.run(signals).value
+    blocked, ignored = "SigBlk:\t" + "0" * 16, "SigIgn:\t0000000001001000"  # SIGPIPE and SIGXFSZ
+    assert value == ([blocked, ignored], 0)
+
+
 @pytest.mark.guarantee("R-78")
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_run_whose_keeper_is_stopped_or_killed_ends_the_whole_session(

@@ -62,6 +62,12 @@ _, hard = resource.getrlimit(NPROC)
 
 def allow(pid, count):
     resource.prlimit(pid, NPROC, (count, hard))
+    for child in open(f"/proc/{pid}/task/{pid}/children").read().split():
+        try:
+            if open(f"/proc/{child}/comm").read() == "keeper blank\\n":  # forked ahead, with the limit of that time
+                resource.prlimit(int(child), NPROC, (count, hard))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
 
 def tasks_of_this_user():
     count = 0
@@ -79,7 +85,7 @@ with Host(sandbox=Sandbox.off()) as host, host.temporary_session() as keep:
     (zygote,) = host._link.backend.zygotes.pids
     # every point of a start and of its first run at which a fork can be refused, one after the other
     used = tasks_of_this_user()
-    for count in range(max(1, used - 1), used + 100):
+    for count in range(max(1, used - 3), used + 100):
         allow(zygote, count)
         try:
             session = host.start_session()

@@ -51,7 +51,7 @@ def test_a_stopped_session_is_restarted_after_ten_seconds_and_a_continued_one_is
     report = stopped.last_report()
     assert isinstance(report, RunReport)
     assert (report.signal, report.processes_left) == ("SIGABRT", 0)  # continued for its stack, then killed
-    assert "in session_main" in report.stack
+    assert "in serve" in report.stack
     assert "stopped for 1" in str(stopped.story().story)
     assert continued.echo(b"never away") == b"never away"
     assert (continued.status().pid, continued.status().health) == (other, "")

@@ -41,7 +41,19 @@ CREDIT_BYTES = 32 * KiB
 
 def boot(credit_bytes: int = CREDIT_BYTES, env: dict[str, str] | None = None) -> Boot:
     return Boot(
-        WIRE_VERSION, 1, "s1", "name", "/", msgspec.Raw(encode(env or {})), Limits(), "off", 16, credit_bytes, 0, 0, ()
+        WIRE_VERSION,
+        1,
+        "s1",
+        "name",
+        "/",
+        msgspec.Raw(encode(env or {})),
+        msgspec.Raw(encode(Limits())),
+        "off",
+        16,
+        credit_bytes,
+        0,
+        0,
+        (),
     )
 
 
