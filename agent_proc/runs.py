@@ -9,6 +9,7 @@ Rules: a call is answered exactly once, and a live one only after its tree is go
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +31,7 @@ from procession.ipc.core.operations import ExecBody, ExecDone, RunBody, RunDone
 _pack_bytes: Final = msgspec.msgpack.Encoder().encode
 
 
-class QueuedCall:
+class QueuedCall(ABC):
     """A call that waits for its turn; what runs, cells and waits have in common."""
 
     op = "run"
@@ -48,17 +49,17 @@ class QueuedCall:
         context.calls[call.seq] = self
 
     @property
+    @abstractmethod
     def is_live(self) -> bool:
         """Whether it was begun."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave_queue(self) -> None:
         """Make sure that it is never begun."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, cause: str) -> None:
         """End what was begun; the answer follows once it is over."""
-        raise NotImplementedError
 
     def grant(self, stream: int, count: int) -> None:
         """Take a grant for one of its streams."""
@@ -166,13 +167,13 @@ class Job(QueuedCall):
             self._live = True
             self.guest.output.begin(self.seq, self.limits.output_bytes, lossless=self.lossless)
 
+    @abstractmethod
     def fork(self) -> None:
         """Start the guest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conclude(self, *, streamed: bool) -> None:
         """Answer, now that the guest is over."""
-        raise NotImplementedError
 
     def leave_queue(self) -> None:
         self._queue.drop(self)

@@ -17,7 +17,7 @@ from procession.agent_proc.cells import Cell, Cells
 from procession.agent_proc.context import Context
 from procession.agent_proc.processes import Processes
 from procession.agent_proc.runs import ExecJob, RunJob, RunQueue, not_sent
-from procession.ipc.core.bounds import QUEUED_RUNS_MAX
+from procession.ipc.core.bounds import MAILBOX_COMMANDS_MAX
 from procession.ipc.core.errors import ErrorData, InvalidRequest, MailboxFull, ProcessionError, cut, to_data
 from procession.ipc.core.messages import Arena, Call, Cancel, Reply, encode
 from procession.ipc.core.operations import (
@@ -131,8 +131,9 @@ class Operations:
         self._context.page.runs = live
 
     def _check_room(self) -> None:
-        if len(self._context.calls) >= QUEUED_RUNS_MAX:
-            raise MailboxFull(f"{QUEUED_RUNS_MAX} calls are open in this session already")
+        most = MAILBOX_COMMANDS_MAX + self.queue.parallel_max  # what the host lets wait, beside what runs
+        if len(self._context.calls) >= most:
+            raise MailboxFull(f"{most} calls are open in this session already")
 
     # --- one method a row ---------------------------------------------------------------------------------------
     def _ping(self, call: Call, _body: Nothing) -> None:

@@ -43,8 +43,6 @@ MAILBOX_COMMANDS_MAX: Final = 256
 MAILBOX_BYTES_MAX: Final = 8 * MiB
 #: Parallel runs in one session before further ones queue in it.
 PARALLEL_RUNS_MAX: Final = 16
-#: Runs (live or queued) a session accepts at all; the mailbox is as long.
-QUEUED_RUNS_MAX: Final = 256
 
 # --- times, all in seconds ----------------------------------------------------------------------------------
 READY_TIMEOUT_S: Final = 20.0

@@ -18,7 +18,7 @@ import pytest
 from helpers.proc import look_at
 from helpers.session_harness import SessionProcess
 from helpers.waiting import wait_until
-from procession.ipc.core.bounds import ESCALATE_EXIT, KiB, MiB
+from procession.ipc.core.bounds import ESCALATE_EXIT, MAILBOX_COMMANDS_MAX, KiB, MiB
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Arena
 
@@ -496,12 +496,13 @@ def test_queued_runs_begin_in_the_order_they_came(tmp_path: Path) -> None:
 
 def test_more_runs_than_a_session_takes_are_refused_at_once(tmp_path: Path) -> None:
     with SessionProcess(tmp_path, parallel_runs=1) as session:
-        outcomes = [session.begin_run(sleep_long, timeout_s=30) for _ in range(260)]
-        session.wait(*outcomes[256:])
-        for outcome in outcomes[256:]:
+        most = MAILBOX_COMMANDS_MAX + 1  # as many as a host lets wait, beside the one that runs
+        outcomes = [session.begin_run(sleep_long, timeout_s=30) for _ in range(most + 4)]
+        session.wait(*outcomes[most:])
+        for outcome in outcomes[most:]:
             assert outcome.error is not None
             assert (outcome.error.kind, outcome.error.ran) == ("MailboxFull", "no")
-        assert not any(outcome.answered_at for outcome in outcomes[:256])
+        assert not any(outcome.answered_at for outcome in outcomes[:most])
 
 
 @pytest.mark.guarantee("R-52")
