@@ -61,7 +61,7 @@ class QueuedCall(ABC):
     def end(self, cause: str) -> None:
         """End what was begun; the answer follows once it is over."""
 
-    def grant(self, stream: int, count: int) -> None:
+    def grant(self, stream: int, count: int) -> None:  # noqa: B027 - most have no stream
         """Take a grant for one of its streams."""
 
     def expire(self) -> None:
