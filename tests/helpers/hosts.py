@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
-from helpers.proc import ProcessSeen, descends_from, list_pids, look_at
+from helpers.proc import ProcessSeen, descends_from, is_blank_keeper, list_pids, look_at
 from helpers.waiting import wait_until
 from procession import Host, Limits, Session
 from procession.api import verbs
@@ -166,14 +165,6 @@ def blank_keepers(host: Host) -> set[int]:
     zygotes = zygote_pids(host)
     found = (look_at(pid) for pid in list_pids())
     return {seen.pid for seen in found if seen and seen.parent in zygotes and is_blank_keeper(seen.pid)}
-
-
-def is_blank_keeper(pid: int) -> bool:
-    """Say whether it is a keeper that no session has yet."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text() == "keeper blank\n"
-    except OSError:
-        return False
 
 
 def zombies_below(pid: int) -> list[ProcessSeen]:

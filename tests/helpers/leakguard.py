@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from helpers.proc import ProcessSeen, carries_mark, descends_from, kill_for_good, list_pids, look_at
+from helpers.proc import ProcessSeen, carries_mark, descends_from, is_blank_keeper, kill_for_good, list_pids, look_at
 from helpers.waiting import poll_until
 
 SETTLE_S = 2.0  # the kernel frees a killed tree within milliseconds; two seconds is a busy two-core machine
@@ -127,7 +127,8 @@ class LeakGuard:
             seen = None if pid == own_pid else look_at(pid)
             if seen is None or not (carries_mark(pid, self.mark) or descends_from(seen, own_pid)):
                 continue
-            if seen.parent != own_pid and seen.parent in known_before and descends_from(seen, own_pid):
+            ahead = is_blank_keeper(pid)  # a daemon's zygote forks one whenever it has used the last
+            if seen.parent != own_pid and seen.parent in known_before and (ahead or descends_from(seen, own_pid)):
                 continue  # below a process of a wider fixture, and that one's to end
             leaked.append(seen)
         return leaked

@@ -27,6 +27,14 @@ class ProcessSeen:
         return f"pid {self.pid} (parent {self.parent}, {self.state}) {self.command}"
 
 
+def is_blank_keeper(pid: int) -> bool:
+    """Say whether it is a keeper that no session has yet."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "keeper blank\n"
+    except OSError:
+        return False
+
+
 def list_pids() -> set[int]:
     """List every pid of the system."""
     return {int(name) for name in os.listdir("/proc") if name.isdigit()}
