@@ -71,6 +71,23 @@ def of(parent):
     with open(f"/proc/{parent}/task/{parent}/children") as file:
         return [int(pid) for pid in file.read().split()]
 
+def name_of(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+def started(**options):
+    # with the next keeper forked ahead already: it would take the number that is to be had
+    session = host.start_session(**options)
+    (zygote,) = host._link.backend.zygotes.pids
+    until = time.monotonic() + 10
+    while "keeper blank" not in map(name_of, of(zygote)):
+        assert time.monotonic() < until, "no keeper was forked ahead"
+        time.sleep(0.001)
+    return session
+
 told = {"taken": [], "harmed": {}, "lives": 0, "again": 0}
 
 def check(what):
@@ -81,7 +98,7 @@ def check(what):
 with Host(sandbox=Sandbox.off()) as host:
     # a session process: dead, its pid somebody else's; then every verb that ends a session
     for verb in ("kill", "stop", "restart", "remove"):
-        session = host.start_session(restart="temporary")
+        session = started(restart="temporary")
         pid = session.status().pid
         os.kill(pid, signal.SIGKILL)
         take_over(pid)
@@ -93,7 +110,7 @@ with Host(sandbox=Sandbox.off()) as host:
         check(f"session, {verb}")
 
     # its keeper
-    session = host.start_session(restart="temporary")
+    session = started(restart="temporary")
     keeper = session.status().keeper_pid
     os.kill(keeper, signal.SIGKILL)
     take_over(keeper)
@@ -103,7 +120,7 @@ with Host(sandbox=Sandbox.off()) as host:
 
     # what a run started: a worker and its keeper, then a cancel, a deadline, the end of the session
     for verb in ("cancel", "kill"):
-        session = host.start_session()
+        session = started()
         call = session.submit(signal.pause)
         until = time.monotonic() + 10
         while not (keepers := of(session.status().pid)) or not (workers := of(keepers[0])):
@@ -120,7 +137,7 @@ with Host(sandbox=Sandbox.off()) as host:
         check(f"worker, {verb}")
 
     # a long-lived command, signalled after its end in every way there is
-    session = host.start_session()
+    session = started()
     command = session.start("sleep 1000")
     os.kill(command.pid, signal.SIGKILL)
     take_over(command.pid)
@@ -130,7 +147,7 @@ with Host(sandbox=Sandbox.off()) as host:
     check("command, its three signals")
 
     # the interpreter of a session
-    session = host.start_session()
+    session = started()
     pid = int(session.run_code("import os; os.getpid()").value)
     os.kill(pid, signal.SIGKILL)
     take_over(pid)
@@ -154,7 +171,7 @@ with Host(sandbox=Sandbox.off()) as host:
     for life in range(lives):
         if life % DEALT_ANEW == 0:
             start_at(20)
-        session = host.start_session(restart="temporary")
+        session = started(restart="temporary")
         pid = session.status().pid
         told["again"] += pid in seen
         seen[pid] = life
