@@ -14,7 +14,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip insta
 PYTEST := $(BIN)/python -m pytest $(if $(CI),-p no:cacheprovider)
 # Two beside each other: figures are asserted with slack or as ratios of one run, so they bear it. JOBS=0 for one process.
 JOBS ?= 2
-WORKERS := $(if $(filter-out 0,$(JOBS)),-n $(JOBS))
+# worksteal: quick and slow tests lie in different folders, and whoever has run out of its own takes half of what is left.
+WORKERS := $(if $(filter-out 0,$(JOBS)),-n $(JOBS) --dist worksteal)
 ARGS ?=
 ROOMS := src ipc agent_proc host api tests bench
 

@@ -202,13 +202,19 @@ class Cells:
             value=done.value,
             error=done.error,
             error_type=done.error_type,
+            exit_code=done.exit_code,
             fresh=cell.fresh,
             stdout_dropped=out.dropped,
             stderr_dropped=err.dropped,
             elapsed_s=elapsed_s,
         )
         run_report = RunReport(
-            tool=LABEL, pid=guest.pid, elapsed_s=elapsed_s, ended="exit", exit_code=0, stderr_tail=result.stderr[-1000:]
+            tool=LABEL,
+            pid=guest.pid or None,
+            elapsed_s=elapsed_s,
+            ended="exit",
+            exit_code=done.exit_code or 0,
+            stderr_tail=result.stderr[-1000:],
         )
         streamed = guest.output.finish()
         out.clear()

@@ -96,6 +96,7 @@ class Guest:
                 term_grace_s=WORKER_TERM_GRACE_S,
                 label=self.label,
                 runs_user_code=runs_user_code,
+                execs=not runs_user_code,
             )
         except BaseException:
             for fd in ours:

@@ -27,6 +27,7 @@ from procession.agent_proc.worker import (
     ChildFds,
     exception_texts,
     exception_type,
+    exit_code_of,
     flush_streams,
     plain,
     settle_python,
@@ -121,6 +122,10 @@ class _Interpreter:
         self._keep_source(filename, code)
         try:
             body, last = compile_cell(code, filename)
+        except BaseException as error:
+            error.__traceback__ = None  # its frames are ours; where in the cell it is, is in its text
+            return self._raised(number, error)
+        try:
             if body is not None:
                 exec(body, self._names)
             if last is None:
@@ -132,10 +137,20 @@ class _Interpreter:
             return CellDone(number, value=plain(repr(value), VALUE_CHARS_MAX))
         except SystemExit as end:
             text, _ = exception_texts(end, __file__)
-            return CellDone(number, error=plain(f"SystemExit: {text}"), error_type="SystemExit", ending=True)
+            return CellDone(
+                number,
+                error=plain(f"SystemExit: {text}" if text else "SystemExit"),
+                error_type="SystemExit",
+                ending=True,
+                exit_code=exit_code_of(end),
+            )
         except BaseException as error:
-            _, lines = exception_texts(error, __file__)
-            return CellDone(number, error=lines, error_type=exception_type(type(error)))
+            return self._raised(number, error)
+
+    @staticmethod
+    def _raised(number: int, error: BaseException) -> CellDone:
+        _, lines = exception_texts(error, __file__)
+        return CellDone(number, error=lines, error_type=exception_type(type(error)))
 
     def _keep_source(self, filename: str, code: str) -> None:
         """Let tracebacks show the lines of this cell."""

@@ -75,6 +75,7 @@ class Charge:
     keep_fds: the main process's besides 0, 1 and 2.
     runs_user_code: the main process goes on in this interpreter with code that is not ours, so Python's and everybody's
     fork hooks are run for it.
+    execs: the main process becomes another program, so that nothing of this one's memory is in it any more.
     unblocks: the main process begins with every signal let in.
     patience_ms: how long the keeper lets its main process go first, as long as nothing happens; the record of its birth
     waits as long.
@@ -96,6 +97,7 @@ class Charge:
     label: str
     method: Literal["auto", "sweep"] = "auto"
     runs_user_code: bool = True
+    execs: bool = False
     unblocks: bool = True
     patience_ms: int = 0
     collects: bool = field(default_factory=gc.isenabled)
@@ -129,6 +131,7 @@ def fork_guarded(
     label: str,
     method: Literal["auto", "sweep"] = "auto",
     runs_user_code: bool = True,
+    execs: bool = False,
 ) -> Guarded:
     """Fork a keeper which forks a child to run `child_main`; return at once, before the child is born.
 
@@ -166,6 +169,7 @@ def fork_guarded(
             label,
             method,
             runs_user_code,
+            execs,
         )
         keeper_pid = fork_keeper(child_main, charge)
         keeper_pidfd = os.pidfd_open(keeper_pid)
@@ -273,7 +277,8 @@ class _Keeper:
         charge = self.charge
         sysapi.close_gaps(charge.keeper_gaps)
         os.setsid()
-        self.resident_bytes, anonymous_bytes = own_memory_bytes()
+        # What a fork begins with is not its own; after an exec nothing of it is left.
+        self.resident_bytes, anonymous_bytes = (0, 0) if charge.execs else own_memory_bytes()
         self.main_pidfd = os.pidfd_open(self.main_pid)
         _send(charge, Born(self.main_pid, start_ticks(self.main_pid) or 0, self.domain.method))
         if charge.limits is not None and is_needed(charge.limits):

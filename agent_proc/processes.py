@@ -28,6 +28,7 @@ from procession.ipc.core.errors import (
     SessionLimitReached,
     to_data,
 )
+from procession.ipc.core.file_names import shown
 from procession.ipc.core.messages import Born, Call
 from procession.ipc.core.operations import ExecBody, Nothing, ProcessList, ProcessSignalBody, ProcessWriteBody
 from procession.ipc.core.records import ProcessInfo, RunReport
@@ -113,12 +114,12 @@ class Process:
         self._call = call
         self._order = order
         self.id = f"p{call.seq}"  # a number no other process of the session ever has, over all its incarnations
-        self.argv = order.argv
+        self.argv = tuple(map(shown, order.argv))
         self.seq = call.seq
         self.report: RunReport | None = None
         self.exit_code: int | None = None
         self.waiters: list[WaitCall] = []
-        self.guest = Guest(context, order.argv[0], order.limits, self._over)
+        self.guest = Guest(context, self.argv[0], order.limits, self._over)
         self.guest.on_born = self._born
         stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
         try:
@@ -140,7 +141,7 @@ class Process:
         return ProcessInfo(
             id=self.id,
             argv=self.argv,
-            pid=self.guest.pid,
+            pid=self.guest.pid or None if self.is_running else None,
             running=self.is_running,
             started_s_ago=monotonic() - self.guest.started_at,
             exit_code=self.exit_code,

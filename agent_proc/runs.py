@@ -24,6 +24,7 @@ from procession.agent_proc.guest import Guest
 from procession.agent_proc.loop import Timer, monotonic
 from procession.agent_proc.worker import RunOrder, run_worker
 from procession.ipc.core.errors import ErrorData, InvalidRequest, ProcessionError, to_data
+from procession.ipc.core.file_names import from_bytes
 from procession.ipc.core.limits import Limits, merge
 from procession.ipc.core.messages import Arena, Call, Payload
 from procession.ipc.core.operations import ExecBody, ExecDone, RunBody, RunDone
@@ -250,16 +251,19 @@ class ExecJob(Job):
 
 def command_order(context: Context, call: Call, body: ExecBody) -> CommandOrder:
     """Return what the child of a command needs. Raises ProcessionError for what no command can be."""
-    if not body.argv or not body.argv[0]:
+    if not body.argv or not body.argv[0] or (body.argv_bytes and not body.argv_bytes[0]):
         raise invalid("a command needs a name", "empty_command")
-    argv = ("/bin/sh", "-c", *body.argv) if body.shell else body.argv
+    argv = tuple(map(from_bytes, body.argv_bytes)) or body.argv
+    if body.shell:
+        argv = ("/bin/sh", "-c", *argv)
+    cwd = from_bytes(body.cwd_bytes) if body.cwd_bytes else body.cwd
     env = {**context.env, **(body.env or {})}
-    if any("\0" in text for text in (*argv, body.cwd or "", *env, *env.values())):
+    if any("\0" in text for text in (*argv, cwd or "", *env, *env.values())):
         raise invalid("a command, its folder and its environment hold no NUL bytes", "null_byte")
     if any("=" in name or not name for name in env):
         raise invalid("the name of an environment variable is not empty and holds no '='", "bad_variable")
     arena_in_fd = context.arena_in_fd if isinstance(call.payload, Arena) else -1
-    return CommandOrder(argv, body.cwd, env, merge(body.limits, context.limits), call.payload, arena_in_fd)
+    return CommandOrder(argv, cwd, env, merge(body.limits, context.limits), call.payload, arena_in_fd)
 
 
 def invalid(text: str, code: str) -> ProcessionError:

@@ -25,7 +25,7 @@ from procession.agent_proc import rlimits
 from procession.agent_proc.context import read_payload
 from procession.agent_proc.core.worker_messages import AnyMessage, Finished, NotRun, Raised, Raising, Rejected, pack
 from procession.ipc.core import inside
-from procession.ipc.core.bounds import BODY_NODES_MAX, ERROR_TEXT_CHARS_MAX, RESULT_NODES_MAX, TRACEBACK_CHARS_MAX
+from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX, RESULT_NODES_MAX, TRACEBACK_CHARS_MAX
 from procession.ipc.core.errors import cut
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Payload
@@ -35,9 +35,6 @@ from procession.ipc.core.values import UnsupportedValue, encode_value
 #: Making the text of an exception runs code of its class; longer than this and the worker is ended by a watchdog in C.
 EXCEPTION_TEXT_S_MAX: Final = 1.0
 _PAYLOAD_PART_BYTES: Final = 1 << 20
-
-#: How encode_value says that a value is only too big; everything else it refuses is of a kind that cannot cross.
-_TOO_LARGE: Final = ("bytes long", "too large", "MiB of objects", "more than it may hold")
 
 _write, _exit, _getpid = os.write, os._exit, os.getpid
 _class_dict: Final = type.__dict__["__dict__"].__get__
@@ -184,8 +181,9 @@ def run_worker(order: RunOrder, fds: ChildFds) -> NoReturn:
         result = _call(*loaded)
     except SystemExit as end:
         if _getpid() == pid:
+            _show_exit(end)
             flush_streams()
-        _exit(_exit_code(end))
+        _exit(exit_code_of(end))
     except BaseException as error:
         if _getpid() != pid:  # a child that the function forked and let return: it is not the worker
             _exit(1)
@@ -234,12 +232,11 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _deliver(result: object, order: RunOrder, result_fd: int) -> None:
     """Encode and write the result, or say why it cannot be handed over."""
     try:
-        nodes_max = RESULT_NODES_MAX if order.lossy else BODY_NODES_MAX
-        data = encode_value(result, lossy=order.lossy, bytes_max=order.payload_bytes_max, nodes_max=nodes_max)
+        data = encode_value(result, lossy=order.lossy, bytes_max=order.payload_bytes_max, nodes_max=RESULT_NODES_MAX)
     except UnsupportedValue as refusal:
         flush_streams()
-        code = "too_large" if any(words in refusal.what for words in _TOO_LARGE) else ""
-        tell(result_fd, Rejected(code, plain(str(refusal)), plain(refusal.hint)))
+        code = "too_large" if refusal.too_large else ""
+        tell(result_fd, Rejected(code, plain(f"{refusal.path} is {refusal.what}"), plain(refusal.hint)))
         return
     except MemoryError as error:
         tell_raised(result_fd, error)
@@ -248,16 +245,22 @@ def _deliver(result: object, order: RunOrder, result_fd: int) -> None:
     tell(result_fd, Finished(len(data)), data)
 
 
-def _exit_code(end: SystemExit) -> int:
-    """Return the exit code a Python program ends with for this SystemExit; prints its text as Python would."""
-    code = end.code
-    if code is None:
-        return 0
-    if type(code) is int:
-        return code & 0xFF
+def exit_code_of(end: SystemExit) -> int:
+    """Return the exit code a Python program ends with for this SystemExit."""
     try:
-        sys.stderr.write(f"{code}\n")
-        sys.stderr.flush()
+        code: object = end.code
+        if code is None:
+            return 0
+        return int.__index__(code) & 0xFF if isinstance(code, int) else 1
+    except BaseException:  # of a class of the user's
+        return 1
+
+
+def _show_exit(end: SystemExit) -> None:
+    """Print the text of a SystemExit that has one, as Python would."""
+    try:
+        if end.code is not None and not isinstance(end.code, int):
+            sys.stderr.write(f"{end.code}\n")
+            sys.stderr.flush()
     except BaseException:
         pass
-    return 1

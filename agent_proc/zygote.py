@@ -79,6 +79,9 @@ def main(sock: socket.socket, config: Config, host_pidfd: int) -> NoReturn:
     code = EXIT_BUG
     complaints = 2
     try:
+        # A zygote that somebody stopped would see neither its host's end nor the end of anything. It is only woken, not
+        # killed: its parent is a thread, which may end before the host does, and its duty at the end is still to do.
+        sysapi.set_pdeathsig(signal.SIGCONT)
         complaints = os.dup(2)
         code = _serve(sock, config, host_pidfd)
     except BaseException:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 from procession.api import verbs
 from procession.api.aio_session import AsyncProcess, AsyncSession
 from procession.api.bridge import AsyncFollow, backend_of, perform
-from procession.api.checks import check_grace, check_import_paths, check_preload, check_session
+from procession.api.checks import check_grace, check_import_paths, check_preload, check_session, check_since
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.link import DEFAULT_SANDBOX, Link, Reach
@@ -46,8 +46,9 @@ _CLOSE_S_MAX: Final = 60.0
 
 
 class AsyncHost:
-    """See the module's text.
+    """`Host`, awaited, in the event loop that opens it; use it in an `async with`.
 
+    data_dir: a durable folder, which other programs can `connect` to; without one it is private and gone at `close`.
     sandbox, limits, preload, import_paths: what every session of it gets unless it says otherwise. max_sessions: running at
     once. spares: session processes kept ready. parallel_runs: runs at once in one session. serve: answer clients (as a
     rule exactly when there is a data_dir). Raises StorageError, or AlreadyExists (`already_started`).
@@ -192,8 +193,10 @@ class AsyncHost:
     ) -> Coroutine[Any, Any, list[Event]] | AsyncFollow[Event]:
         """Await it for the events after number `since`; with `follow`, an async iterator that goes on with what comes."""
         if not follow:
-            return self._do(plans.events("", since))
-        return AsyncFollow(backend_of(self._link), plans.follow("events", "", since=since, call=None), None)
+            return self._do(plans.events("", check_since(since)))
+        return AsyncFollow(
+            backend_of(self._link), plans.follow("events", "", since=check_since(since), call=None), None
+        )
 
     # --- sessions ---------------------------------------------------------------------------------------------------
     async def start_session(
@@ -234,7 +237,10 @@ class AsyncHost:
         import_paths: Iterable[PathLike] = (),
         parallel_runs: int | None = None,
     ) -> AsyncSession:
-        """Return the session of that name, starting it when there is none; then the other arguments count."""
+        """Return the session of that name, starting it when there is none; then the other arguments count.
+
+        A name that several sessions hold is an InvalidRequest (`ambiguous_name`); one that was stopped holds none.
+        """
         preload, import_paths = check_preload(preload), check_import_paths(import_paths)
         body = verbs.start_body(
             self._link, project, name=check_session(name), sandbox=sandbox, limits=limits, restart=restart,
@@ -271,7 +277,11 @@ class AsyncHost:
                 pass
 
     async def session(self, id_or_name: str) -> AsyncSession:
-        """Return the handle of a session; raises SessionNotFound."""
+        """Return the handle of a session; raises SessionNotFound.
+
+        A name means the session that holds it, and a stopped one only when none does; several are an InvalidRequest
+        (`ambiguous_name`) that lists them. So it is with every verb here that takes a name.
+        """
         return self._session(await self._do(plans.find_session(check_session(id_or_name))))
 
     async def list_sessions(self, all: bool = False) -> list[SessionStatus]:
@@ -283,7 +293,7 @@ class AsyncHost:
         return await self._do(plans.stop(check_session(id_or_name), check_grace(grace)))
 
     async def resume_session(self, id_or_name: str) -> AsyncSession:
-        """Bring a stopped or failed session back."""
+        """Bring a stopped or failed session back; a name means a stopped one first."""
         return self._session(await self._do(plans.resume_session(check_session(id_or_name))))
 
     async def remove_session(self, id_or_name: str) -> None:

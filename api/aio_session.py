@@ -13,8 +13,8 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
 from procession.api import verbs
-from procession.api.bridge import AsyncFollow, backend_of, perform
-from procession.api.checks import check_grace, check_input, check_text, check_timeout
+from procession.api.bridge import AsyncFollow, backend_of, perform, perform_handing
+from procession.api.checks import check_grace, check_input, check_since, check_text, check_timeout
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.link import Link, Reach
@@ -42,8 +42,17 @@ _PING, _ECHO, _MODULES, _INTERRUPT = (OPERATIONS[name] for name in ("ping", "ech
 _WAIT = OPERATIONS["process_wait"]
 
 
+def split_output(on_output: OnOutput | None) -> tuple[OnOutput | None, OnOutput | None]:
+    """Return (what is called, what is awaited) of an on_output."""
+    return (None, on_output) if on_output is not None and verbs.is_async(on_output) else (on_output, None)
+
+
 class AsyncSession:
-    """See the module's text. Made by a Host; `id` is for programs, `name` for people."""
+    """`Session`, awaited: run functions, commands and code in a session, look at it, end it.
+
+    Made by an AsyncHost; `id` is for programs, `name` for people. It is cheap, equal to any other of the same id, and good
+    over restarts; letting go of it ends nothing. Cancelling a task that awaits a verb ends the work.
+    """
 
     __slots__ = ("_last", "_link", "_reach", "id", "name")
 
@@ -70,8 +79,11 @@ class AsyncSession:
                 status = None
         return f"<AsyncSession {verbs.describe(self.name, status)}>"
 
-    async def _do(self, plan: Plan[T]) -> T:
-        return await perform(backend_of(self._link), plan, self.id)
+    async def _do(self, plan: Plan[T], on_output: OnOutput | None = None) -> T:
+        """Make a call. on_output: an async one, which is awaited; a plain one is the plan's."""
+        if on_output is None:
+            return await perform(backend_of(self._link), plan, self.id)
+        return await perform_handing(backend_of(self._link), plan, self.id, on_output)
 
     # --- code and commands ------------------------------------------------------------------------------------------
     @overload
@@ -104,13 +116,16 @@ class AsyncSession:
         """Run `fn(*args, **kwargs)` in a worker of its own and return its result.
 
         At `timeout` seconds its whole process tree is ended (ToolTimedOut). returns: the type to check the result against,
-        else the function's annotation. wait: queue instead of MailboxFull. Raises ToolFailed and the rest of the tree.
+        else the function's annotation. wait: queue instead of MailboxFull. on_output: gets what it prints, piece by piece;
+        an async function is awaited for each, in order. Raises ToolFailed and the rest of the tree.
         """
+        plain, awaited = split_output(on_output)
         return await self._do(
             verbs.run(
                 self.id, self._reach, fn, args, kwargs,
-                timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=on_output,
-            )
+                timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=plain,
+            ),
+            awaited,
         )  # fmt: skip
 
     @overload
@@ -141,11 +156,12 @@ class AsyncSession:
         **kwargs: object,
     ) -> asyncio.Task[Any]:
         """Start what `run` runs and return its Task; the arguments are packed now."""
+        plain, awaited = split_output(on_output)
         plan = verbs.run(
             self.id, self._reach, fn, args, kwargs,
-            timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=on_output,
+            timeout=timeout, returns=returns, limits=limits, wait=wait, on_output=plain,
         )  # fmt: skip
-        return asyncio.get_running_loop().create_task(self._do(plan))
+        return asyncio.get_running_loop().create_task(self._do(plan, awaited))
 
     async def exec(
         self,
@@ -163,11 +179,13 @@ class AsyncSession:
 
         cwd: where, from the project. env: variables to add. check: raise ToolCrashed for an exit code that is not 0.
         """
+        plain, awaited = split_output(on_output)
         return await self._do(
             verbs.exec_command(
                 self.id, command,
-                timeout=timeout, cwd=cwd, env=env, input=input, check=check, on_output=on_output, limits=limits,
-            )
+                timeout=timeout, cwd=cwd, env=env, input=input, check=check, on_output=plain, limits=limits,
+            ),
+            awaited,
         )  # fmt: skip
 
     async def start(
@@ -186,7 +204,8 @@ class AsyncSession:
         self, code: str, *, timeout: float = 30, on_output: OnOutput | None = None, limits: Limits | None = None
     ) -> CodeResult:
         """Run a cell in the session's own interpreter, where names stay; what it raises is in the result."""
-        return await self._do(verbs.run_code(self.id, code, timeout=timeout, on_output=on_output, limits=limits))
+        plain, awaited = split_output(on_output)
+        return await self._do(verbs.run_code(self.id, code, timeout=timeout, on_output=plain, limits=limits), awaited)
 
     async def interrupt(self, *, timeout: float = 5) -> None:
         """Interrupt the cell that runs, as Ctrl-C would."""
@@ -224,7 +243,10 @@ class AsyncSession:
         return await self._do(plans.story(self.id))
 
     async def last_report(self) -> RunReport | None:
-        """Return how the last session process ended, None when none has."""
+        """Return how the last session process ended, None when none has.
+
+        How one run went is told elsewhere: by the `report` of its error or of its CommandResult.
+        """
         return await self._do(plans.last_report(self.id))
 
     async def calls(self) -> list[CallInfo]:
@@ -261,8 +283,10 @@ class AsyncSession:
     ) -> Coroutine[Any, Any, list[Event]] | AsyncFollow[Event]:
         """Await it for this session's events after number `since`; with `follow`, an async iterator that goes on."""
         if not follow:
-            return self._do(plans.events(self.id, since))
-        return AsyncFollow(backend_of(self._link), plans.follow("events", self.id, since=since, call=None), self.id)
+            return self._do(plans.events(self.id, check_since(since)))
+        return AsyncFollow(
+            backend_of(self._link), plans.follow("events", self.id, since=check_since(since), call=None), self.id
+        )
 
     # --- ends -------------------------------------------------------------------------------------------------------
     async def restart(self) -> None:
@@ -274,7 +298,10 @@ class AsyncSession:
         return await self._do(plans.stop(self.id, check_grace(grace)))
 
     async def kill(self) -> KillReceipt:
-        """Kill the session's whole process tree now; the next call starts it again."""
+        """Kill the session's whole process tree now; the next call starts it again.
+
+        A session that was stopped or has failed has nothing to kill and stays as it is: resume or restart it.
+        """
         return await self._do(plans.kill(self.id))
 
 
@@ -290,14 +317,10 @@ class AsyncProcess:
         self.argv = info.argv
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncProcess) and (other._session, other.id, other.pid) == (
-            self._session,
-            self.id,
-            self.pid,
-        )
+        return isinstance(other, AsyncProcess) and (other._session, other.id) == (self._session, self.id)
 
     def __hash__(self) -> int:
-        return hash((self._session, self.id, self.pid))
+        return hash((self._session, self.id))
 
     def __repr__(self) -> str:
         return f"<AsyncProcess {self.id} pid={self.pid} of {self._session.name}: {' '.join(self.argv)[:60]}>"

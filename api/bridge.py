@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan
@@ -18,6 +18,7 @@ from procession.ipc.core.backend import Backend, Item, Outcome, Response, Ticket
 from procession.ipc.core.bounds import INTERPRETER_INT_GRACE_S, WORKER_TERM_GRACE_S
 from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError
 from procession.ipc.core.item_ring import ItemRing
+from procession.ipc.core.records import OutputChunk
 
 T = TypeVar("T")
 I = TypeVar("I", bound=Item)  # noqa: E741 - an item
@@ -87,6 +88,79 @@ async def perform(
         if on_error is not None:
             on_error(error)
         raise
+
+
+class _Handing:
+    """Hands output to the caller's async function, one piece after the other; its first exception is kept, as a sync one's.
+
+    Bounded (ipc/core/item_ring.py): a function that is slow loses the oldest and is told how much.
+    """
+
+    def __init__(self, on_output: Callable[[OutputChunk], object]) -> None:
+        self.error: Exception | None = None
+        self._on_output = on_output
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._ring = ItemRing()
+        self._news = asyncio.Event()
+        self._complete = False
+
+    def put(self, item: Item) -> None:
+        """Take a piece; from any thread."""
+        with self._lock:
+            self._ring.put(item)
+        if threading.get_ident() == self._thread:
+            self._news.set()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._news.set)
+        except RuntimeError:  # the loop is closed: nobody takes it any more
+            pass
+
+    def finish(self) -> None:
+        """Say that nothing more comes."""
+        self._complete = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Hand out all there is, until it is complete."""
+        while self.error is None:
+            self._news.clear()
+            with self._lock:
+                item = self._ring.take()
+            if item is None:
+                if self._complete:
+                    return
+                await self._news.wait()
+            elif isinstance(item, OutputChunk):
+                try:
+                    await cast("Awaitable[object]", self._on_output(item))
+                except Exception as error:  # noqa: BLE001 - raised to the caller once the call is over
+                    self.error = error
+
+
+async def perform_handing(
+    backend: Backend, plan: Plan[T], session: str | None, on_output: Callable[[OutputChunk], object]
+) -> T:
+    """Make a call, awaiting `on_output` for each piece of its output, in order, before it returns or raises."""
+    handing = _Handing(on_output)
+    plan.request.on_item = handing.put
+    task = asyncio.get_running_loop().create_task(handing.run())
+    try:
+        result = await perform(backend, plan, session)
+    except ProcessionError:
+        handing.finish()
+        await task
+        raise
+    except BaseException:
+        task.cancel()
+        raise
+    handing.finish()
+    await task
+    if handing.error is not None:
+        raise handing.error
+    return result
 
 
 async def _withdraw(landing: _Landing, ticket: Ticket, cancelled: asyncio.CancelledError, op: str) -> None:

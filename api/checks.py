@@ -13,6 +13,7 @@ from typing import Final, Literal
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
 from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.file_names import to_bytes
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import Operation
 
@@ -24,6 +25,8 @@ _NAME_CHARS_MAX: Final = 50
 _NO_LIMITS: Final = Limits()
 #: Sessions and runs at once are processes: beyond this a number is a typing error, not a wish.
 _COUNT_MAX: Final = 100_000
+#: The largest whole number that every reader of a message holds.
+_EVENT_NUMBER_MAX: Final = (1 << 63) - 1
 
 
 def check_timeout(timeout: float | None, op: Operation) -> float | None:
@@ -79,7 +82,7 @@ def check_session(session: object) -> str:
     """Return an id or name of a session that a caller wants to reach."""
     if not isinstance(session, str) or not session:
         raise InvalidRequest(f"a session's id or name is needed, not {_shown(session)}", code="invalid_session")
-    return session
+    return _check_encodable("session", session)
 
 
 def check_project(project: str | os.PathLike[str] | None) -> str | None:
@@ -168,12 +171,20 @@ def check_command(command: str | Sequence[str | os.PathLike[str]]) -> tuple[tupl
             raise InvalidRequest("command: a list of texts is needed, the program first", code="invalid_command")
     if any("\0" in part for part in argv):
         raise InvalidRequest("command: a NUL cannot be part of it", code="invalid_command")
+    for part in argv:
+        if not _is_file_name(part):
+            raise InvalidRequest(f"command: {_shown(part)} has no form in bytes", code="invalid_command")
     return argv, isinstance(command, str)
 
 
 def check_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
     """Return the folder to run in; a relative one starts at the project, which only the session knows."""
-    return None if cwd is None else _path("cwd", cwd)
+    if cwd is None:
+        return None
+    folder = _path("cwd", cwd, is_text=False)
+    if not _is_file_name(folder):
+        raise InvalidRequest(f"cwd: {_shown(folder)} has no form in bytes", code="path_not_found")
+    return folder
 
 
 def check_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
@@ -187,6 +198,8 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
             raise InvalidRequest(f"env: names and values are texts, not {_shown(name)}: {_shown(value)}")
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise InvalidRequest(f"env: {name!r} cannot be set like this")
+        _check_encodable("env", name)
+        _check_encodable(f"env: the value of {name}", value)
     return found
 
 
@@ -195,7 +208,7 @@ def check_input(data: str | bytes | bytearray | memoryview | None) -> bytes | No
     if data is None:
         return None
     if isinstance(data, str):
-        return data.encode()
+        return _check_encodable("input", data).encode()
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     raise InvalidRequest(f"input: text or bytes are needed, not {_shown(data)}")
@@ -205,17 +218,58 @@ def check_text(name: str, value: object) -> str:
     """Return a text argument."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name}: a text is needed, not {_shown(value)}")
-    return value
+    return _check_encodable(name, value)
 
 
-def _path(name: str, value: str | os.PathLike[str]) -> str:
+def check_since(since: object) -> int | None:
+    """Return the number of the event after which to begin."""
+    if since is None:
+        return None
+    if isinstance(since, bool) or not isinstance(since, int) or not 0 <= since <= _EVENT_NUMBER_MAX:
+        raise InvalidRequest(
+            f"since: the number of an event is needed, 0 for all that are kept, not {_shown(since)}",
+            code="invalid_since",
+        )
+    return since
+
+
+def check_data_dir(data_dir: str | os.PathLike[str] | None) -> str | None:
+    """Return a host's folder as an absolute path; it need not be there."""
+    if data_dir is None:
+        return None
+    if data_dir == "":
+        hint = 'leave it out, or give "." for the current folder'
+        raise InvalidRequest("data_dir: an empty path names no folder", code="invalid_data_dir", hint=hint)
+    return os.path.abspath(os.path.expanduser(_path("data_dir", data_dir, code="invalid_data_dir")))
+
+
+def _check_encodable(name: str, text: str) -> str:
+    """Return a text that has a UTF-8 form; raises InvalidRequest (`not_encodable`) for half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        at = f"{_shown(text[problem.start])} at position {problem.start}"
+        raise InvalidRequest(f"{name}: half a character, {at}, has no form in UTF-8", code="not_encodable") from None
+    return text
+
+
+def _is_file_name(text: str) -> bool:
+    """Say whether the text, or what it shows of a name that is not UTF-8, has a form in bytes."""
+    try:
+        to_bytes(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _path(name: str, value: str | os.PathLike[str], *, is_text: bool = True, code: str = "path_not_found") -> str:
     try:
         path: object = os.fspath(value)
     except TypeError:
-        raise InvalidRequest(f"{name}: a path is needed, not {_shown(value)}", code="path_not_found") from None
+        raise InvalidRequest(f"{name}: a path is needed, not {_shown(value)}", code=code) from None
     if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidRequest(f"{name}: {_shown(value)} is not a path", code="path_not_found")
-    return path
+        raise InvalidRequest(f"{name}: {_shown(value)} is not a path", code=code)
+    return _check_encodable(name, path) if is_text else path
 
 
 def _shown(value: object) -> str:

@@ -39,7 +39,7 @@ class _Work:
 
 
 class IsolatedExecutor(Executor):
-    """See the module's text.
+    """A concurrent.futures.Executor whose every call is a process of its own; nothing a call does can break it.
 
     max_workers: calls under way at once, by default one for each core (16 at most). timeout, memory, limits: of each call.
     submit() packs the arguments at once; what cannot travel is the future's exception.

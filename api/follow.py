@@ -20,7 +20,7 @@ I = TypeVar("I", bound=Item)  # noqa: E741 - an item
 
 
 class Follow(Iterator[I], Generic[I]):
-    """See the module's text. Use it in a `for`, close it when done (`with` does)."""
+    """What comes, as an iterator that waits for it. Use it in a `for`, close it when done (`with` does)."""
 
     def __init__(self, backend: Backend, plan: Plan[None], session: str | None) -> None:
         self._pid = os.getpid()

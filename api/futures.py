@@ -12,9 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar, cast
 
-from procession.api.core.plans import Plan
+from procession.api.core.plans import Plan, run_report
 from procession.ipc.core.backend import Backend, Outcome, Response, Ticket
 from procession.ipc.core.errors import CallCancelled, HostLost, ProcessionError
+from procession.ipc.core.records import RunReport
 
 T = TypeVar("T")
 
@@ -22,10 +23,11 @@ _UNOPENED: Final = object()
 
 
 class CallFuture(Future[T], Generic[T]):
-    """See the module's text.
+    """The Future of a submitted call, which knows how to stop its work.
 
-    cancel() asks for the work to be stopped and is True unless it is over already. Once its end is known, a stopped call
-    is `cancelled()` and `stopped_as` is the CallCancelled that says whether it ran; one that finished first has its result.
+    cancel() asks for the work to be stopped and is True unless it is over already. Unlike with other futures it may be
+    `cancelled()` only a moment later: once its end is known, a stopped call is, and `stopped_as` is the CallCancelled
+    that says whether it ran; one that finished first has its result.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class CallFuture(Future[T], Generic[T]):
         return True
 
     def cancel(self) -> bool:
-        """Ask for the work to be stopped; see the class."""
+        """Ask for the work to be stopped, running or not; True unless it is over. `cancelled()` once it has stopped."""
         if self.done():
             return self.cancelled()
         self._asked = True
@@ -110,6 +112,15 @@ class CallFuture(Future[T], Generic[T]):
         self._check_process()
         error = super().exception(timeout)
         return self._open(super().result())[1] if error is None else error
+
+    def report(self, timeout: float | None = None) -> RunReport | None:
+        """Wait for the end; returns how the run went, of one that succeeded too. None when nothing was run."""
+        self._check_process()
+        error = super().exception(timeout)
+        if error is not None:
+            return error.report if isinstance(error, ProcessionError) else None
+        response = super().result()
+        return run_report(response) if isinstance(response, Response) else None
 
     def _check_process(self) -> None:
         """In a child of the program nobody would ever bring the outcome: raise HostLost, do not wait for it."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
 from procession.api import verbs
-from procession.api.checks import check_grace, check_import_paths, check_preload, check_session
+from procession.api.checks import check_grace, check_import_paths, check_preload, check_session, check_since
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
@@ -37,8 +37,9 @@ T = TypeVar("T")
 
 
 class Host:
-    """See the module's text.
+    """The processes of this program's sessions: starts sessions, finds, lists and ends them; use it in a `with`.
 
+    data_dir: a durable folder, which other programs can `connect` to; without one it is private and gone at `close`.
     sandbox, limits, preload, import_paths: what every session of it gets unless it says otherwise. max_sessions: running at
     once. spares: session processes kept ready. parallel_runs: runs at once in one session. serve: answer clients (as a
     rule exactly when there is a data_dir). Raises StorageError, or AlreadyExists (`already_started`).
@@ -129,8 +130,8 @@ class Host:
     def events(self, since: int | None = None, follow: bool = False) -> list[Event] | Follow[Event]:
         """Return the events after number `since`, or an iterator that goes on with what comes."""
         if not follow:
-            return self._do(plans.events("", since))
-        return Follow(self._link.backend, plans.follow("events", "", since=since, call=None), None)
+            return self._do(plans.events("", check_since(since)))
+        return Follow(self._link.backend, plans.follow("events", "", since=check_since(since), call=None), None)
 
     # --- sessions ---------------------------------------------------------------------------------------------------
     def start_session(
@@ -171,7 +172,10 @@ class Host:
         import_paths: Iterable[PathLike] = (),
         parallel_runs: int | None = None,
     ) -> Session:
-        """Return the session of that name, starting it when there is none; then the other arguments count."""
+        """Return the session of that name, starting it when there is none; then the other arguments count.
+
+        A name that several sessions hold is an InvalidRequest (`ambiguous_name`); one that was stopped holds none.
+        """
         preload, import_paths = check_preload(preload), check_import_paths(import_paths)
         body = verbs.start_body(
             self._link, project, name=check_session(name), sandbox=sandbox, limits=limits, restart=restart,
@@ -206,7 +210,11 @@ class Host:
                 pass
 
     def session(self, id_or_name: str) -> Session:
-        """Return the handle of a session; raises SessionNotFound."""
+        """Return the handle of a session; raises SessionNotFound.
+
+        A name means the session that holds it, and a stopped one only when none does; several are an InvalidRequest
+        (`ambiguous_name`) that lists them. So it is with every verb here that takes a name.
+        """
         return self._session(self._do(plans.find_session(check_session(id_or_name))))
 
     def list_sessions(self, all: bool = False) -> list[SessionStatus]:
@@ -218,7 +226,7 @@ class Host:
         return self._do(plans.stop(check_session(id_or_name), check_grace(grace)))
 
     def resume_session(self, id_or_name: str) -> Session:
-        """Bring a stopped or failed session back."""
+        """Bring a stopped or failed session back; a name means a stopped one first."""
         return self._session(self._do(plans.resume_session(check_session(id_or_name))))
 
     def remove_session(self, id_or_name: str) -> None:

@@ -51,8 +51,9 @@ class HostSettings:
         serve: bool | None,
     ) -> HostSettings:
         """Check the arguments of a host; raises InvalidRequest."""
+        folder = checks.check_data_dir(data_dir)
         return cls(
-            None if data_dir is None else Path(os.path.abspath(os.path.expanduser(os.fspath(data_dir)))),
+            None if folder is None else Path(folder),
             checks.check_sandbox(sandbox),
             checks.check_limits(limits),
             Reach(checks.check_import_paths(import_paths), checks.check_preload(preload)),
@@ -109,5 +110,5 @@ def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None
     from procession.api.remote import RemoteBackend
     from procession.host.paths import default_data_dir
 
-    folder = default_data_dir() if data_dir is None else Path(os.path.abspath(os.path.expanduser(os.fspath(data_dir))))
-    return RemoteBackend(folder, reactor)
+    given = checks.check_data_dir(data_dir)
+    return RemoteBackend(default_data_dir() if given is None else Path(given), reactor)

@@ -36,12 +36,15 @@ from procession.ipc.core.errors import (
 )
 from procession.ipc.core.frames import FrameTooLarge
 from procession.ipc.core.messages import Answer, Ask, Push, Refused, Withdraw
+from procession.ipc.core.operations import is_work
 from procession.ipc.core.pushed import decode_item
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
 
 #: Calls under way over one connection; the host refuses more.
 CALLS_MAX: Final = 256
+#: Looks and orders beyond those, so that a client that has flooded the host can still kill; the host takes as many.
+ORDERS_MAX: Final = 32
 #: Calls that wait (`wait=True`) for one of those places; a bound on what a runaway loop of submits may gather.
 WAITING_MAX: Final = 100_000
 #: How long an interrupted caller waits to be able to say what became of its work.
@@ -155,7 +158,8 @@ class RemoteBackend:
         with self._lock:
             if self._gone is not None:
                 raise HostLost(self._gone.message, code=self._gone.code, ran="no")
-            if len(self._calls) < CALLS_MAX:
+            places = CALLS_MAX if is_work(request.op, request.body) else CALLS_MAX + ORDERS_MAX
+            if len(self._calls) < places:
                 self._send(call)
             elif request.wait and len(self._waiting) < WAITING_MAX:
                 self._waiting.append(call)
@@ -163,7 +167,8 @@ class RemoteBackend:
                 raise HostOverloaded(
                     f"{len(self._calls)} calls are under way over this connection already",
                     code="too_many_calls",
-                    hint="wait for some of them, or pass wait=True to queue",
+                    hint="wait for some of them to end, or cancel some"
+                    + (", or pass wait=True to queue" if request.op.name == "run" and not request.wait else ""),
                 )
             if call.done is not None:
                 self._channel.unpark()

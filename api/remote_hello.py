@@ -18,7 +18,14 @@ from procession.host.paths import socket_address, socket_path, token_path
 from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, READ_BYTES, WIRE_VERSION, MiB
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
-from procession.ipc.core.errors import HostLost, PermissionDenied, ProtocolError, StorageError, from_data
+from procession.ipc.core.errors import (
+    HostLost,
+    PermissionDenied,
+    ProcessionError,
+    ProtocolError,
+    StorageError,
+    from_data,
+)
 from procession.ipc.core.messages import ClientHello, Refused, ServerHello
 
 #: Payloads travel inside the messages of this socket, with their envelope and body.
@@ -33,7 +40,8 @@ _TOKEN_CHARS_MAX: Final = 256
 def connect(data_dir: Path, program: str) -> tuple[int, Connection, ServerHello]:
     """Return the connected socket's descriptor (the caller's to close), its greeted connection and the host's greeting.
 
-    Raises HostLost (`no_host`, `host_unresponsive`), PermissionDenied, HostOverloaded or ProtocolError (`version_skew`).
+    Raises HostLost (`no_host`, `host_unresponsive`), PermissionDenied, HostOverloaded, ProtocolError
+    (`version_skew`), or StorageError for a path that cannot be looked at.
     """
     deadline = time.monotonic() + GREETING_TIMEOUT_S
     token = _token(data_dir)
@@ -54,11 +62,7 @@ def _token(data_dir: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise no_host(data_dir) from None
     except OSError as problem:
-        raise PermissionDenied(
-            f"{token_path(data_dir)}: {problem.strerror}",
-            code="permission_denied",
-            hint="the host belongs to another user",
-        ) from None
+        raise _unreachable(token_path(data_dir), problem) from None
 
 
 def _connected(data_dir: Path, deadline: float) -> socket.socket:
@@ -81,7 +85,7 @@ def _connected(data_dir: Path, deadline: float) -> socket.socket:
         peer.close()
         if problem.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             raise no_host(data_dir) from None
-        raise PermissionDenied(f"{socket_path(data_dir)}: {problem.strerror}", code="permission_denied") from None
+        raise _unreachable(socket_path(data_dir), problem) from None
     except BaseException:
         peer.close()
         raise
@@ -125,6 +129,14 @@ def _greeting(
             )
         os.set_blocking(peer.fileno(), False)
         return first  # type: ignore[no-any-return]
+
+
+def _unreachable(path: Path, problem: OSError) -> ProcessionError:
+    if problem.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(
+            f"{path}: {problem.strerror}", code="permission_denied", hint="the host belongs to another user"
+        )
+    return StorageError(f"{path}: {problem.strerror}", code="data_dir")
 
 
 def _unresponsive(data_dir: Path) -> HostLost:

@@ -25,7 +25,9 @@ _NETWORKS: Final = ("none", "loopback", "proxy", "host")
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """See the module's text. Made by `off`, `standard` and `strict`; equal and hashed by what it allows.
+    """What a session may touch. Made by `off`, `standard` and `strict`; equal and hashed by what it allows.
+
+    Only `off` can be had in this version; a session with another one does not start (SandboxUnavailable).
 
     read, write: further folders. network: "none", "loopback", "proxy" (only `allow_hosts`) or "host" (unrestricted).
     env: the environment variables a session sees, None for the usual few. protect: subpaths kept read-only.

@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
 from procession.api import verbs
-from procession.api.checks import check_grace, check_input, check_text, check_timeout
+from procession.api.checks import check_grace, check_input, check_since, check_text, check_timeout
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
@@ -46,7 +46,11 @@ _WAIT = OPERATIONS["process_wait"]
 
 
 class Session:
-    """See the module's text. Made by a Host; `id` is for programs, `name` for people."""
+    """A handle on one session: run functions, commands and code in it, look at it, end it.
+
+    Made by a Host; `id` is for programs, `name` for people. It is cheap, equal to any other of the same id, and good over
+    restarts; letting go of it ends nothing. Every verb waits in the caller's thread, until its deadline at most.
+    """
 
     __slots__ = ("_last", "_link", "_reach", "id", "name")
 
@@ -111,7 +115,8 @@ class Session:
         """Run `fn(*args, **kwargs)` in a worker of its own and return its result.
 
         At `timeout` seconds its whole process tree is ended (ToolTimedOut). returns: the type to check the result against,
-        else the function's annotation. wait: queue instead of MailboxFull. Raises ToolFailed and the rest of the tree.
+        else the function's annotation. wait: queue instead of MailboxFull. on_output: gets what it prints, piece by piece.
+        Raises ToolFailed and the rest of the tree.
         """
         return self._do(
             verbs.run(
@@ -231,7 +236,10 @@ class Session:
         return self._do(plans.story(self.id))
 
     def last_report(self) -> RunReport | None:
-        """Return how the last session process ended, None when none has."""
+        """Return how the last session process ended, None when none has.
+
+        How one run went is told elsewhere: by the `report` of its error, of its CommandResult, or of its future.
+        """
         return self._do(plans.last_report(self.id))
 
     def calls(self) -> list[CallInfo]:
@@ -264,8 +272,8 @@ class Session:
     def events(self, since: int | None = None, follow: bool = False) -> list[Event] | Follow[Event]:
         """Return this session's events after number `since`, or an iterator that goes on with what comes."""
         if not follow:
-            return self._do(plans.events(self.id, since))
-        return Follow(self._link.backend, plans.follow("events", self.id, since=since, call=None), self.id)
+            return self._do(plans.events(self.id, check_since(since)))
+        return Follow(self._link.backend, plans.follow("events", self.id, since=check_since(since), call=None), self.id)
 
     # --- ends -------------------------------------------------------------------------------------------------------
     def restart(self) -> None:
@@ -277,7 +285,10 @@ class Session:
         return self._do(plans.stop(self.id, check_grace(grace)))
 
     def kill(self) -> KillReceipt:
-        """Kill the session's whole process tree now; the next call starts it again."""
+        """Kill the session's whole process tree now; the next call starts it again.
+
+        A session that was stopped or has failed has nothing to kill and stays as it is: resume or restart it.
+        """
         return self._do(plans.kill(self.id))
 
 
@@ -293,14 +304,10 @@ class Process:
         self.argv = info.argv
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Process) and (other._session, other.id, other.pid) == (
-            self._session,
-            self.id,
-            self.pid,
-        )
+        return isinstance(other, Process) and (other._session, other.id) == (self._session, self.id)
 
     def __hash__(self) -> int:
-        return hash((self._session, self.id, self.pid))
+        return hash((self._session, self.id))
 
     def __repr__(self) -> str:
         return f"<Process {self.id} pid={self.pid} of {self._session.name}: {' '.join(self.argv)[:60]}>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from procession.api import checks
@@ -18,6 +19,8 @@ from procession.api.results import annotation_of, decode_result, is_lossy, prepa
 from procession.api.sandbox import Sandbox
 from procession.api.travel import pack_call
 from procession.ipc.core.backend import Item, Response
+from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.file_names import shown
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StartBody
 from procession.ipc.core.records import CodeResult, CommandResult, OutputChunk, ProcessInfo
@@ -40,7 +43,7 @@ class OutputSink:
     def __call__(self, item: Item) -> None:
         if self.error is None and isinstance(item, OutputChunk):
             try:
-                self._on_output(item)
+                _refuse_awaitable(self._on_output(item))
             except Exception as error:  # noqa: BLE001 - raised in the caller's own thread, by `finish`
                 self.error = error
 
@@ -60,7 +63,32 @@ class OutputSink:
 def _watch(plan: Plan[Any], on_output: OnOutput | None) -> None:
     if on_output is not None:
         checks.check_callable(on_output)
+        if is_async(on_output):
+            raise _not_awaited()
         OutputSink(on_output).watch(plan)
+
+
+def is_async(fn: object) -> bool:
+    """Whether calling `fn` only makes a coroutine."""
+    import inspect
+
+    return callable(fn) and any(map(inspect.iscoroutinefunction, (fn, type(fn).__call__)))
+
+
+def _refuse_awaitable(told: object) -> None:
+    """Refuse what an on_output returned to be awaited: nobody would."""
+    if told is not None and hasattr(type(told), "__await__"):
+        if isinstance(told, CoroutineType):
+            told.close()
+        raise _not_awaited()
+
+
+def _not_awaited() -> InvalidRequest:
+    return InvalidRequest(
+        "on_output: what it returns would have to be awaited, and nobody does",
+        code="async_output",
+        hint="pass a plain function, or an `async def` itself to a verb of an AsyncSession",
+    )
 
 
 def run(
@@ -105,7 +133,7 @@ def label_of(fn: object) -> str:
     if not isinstance(name, str):
         inner = getattr(fn, "func", None)  # a functools.partial
         name = label_of(inner) if inner is not None else type(fn).__qualname__
-    return name.replace("<locals>.", "")[:200]
+    return shown(name.replace("<locals>.", "")[:200])
 
 
 def exec_command(

@@ -118,6 +118,8 @@ class CallMailbox:
             self._ledger.open(call, wait=call.request.wait)
         except MailboxFull as full:
             full.session = self.session
+            if call.op == "run":  # the one verb that can be asked to wait
+                full.hint += ", or pass wait=True to queue"
             raise
 
     def _look_at_page(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from procession.host.control_requests import follows, request_of
-from procession.host.core.served_calls import CALLS_MAX, ServedCall, ServedCalls
+from procession.host.core.served_calls import ServedCall, ServedCalls
 from procession.ipc.core.backend import Backend, Item, Outcome, Request, Response
 from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, WIRE_VERSION, KiB, MiB
 from procession.ipc.core.breach import ProtocolBreach
@@ -36,6 +36,7 @@ from procession.ipc.core.errors import (
 )
 from procession.ipc.core.frames import FrameTooLarge
 from procession.ipc.core.messages import Answer, Ask, ClientHello, Push, Refused, ServerHello, Withdraw
+from procession.ipc.core.operations import is_work
 from procession.ipc.core.pushed import encode_item
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor, Timer, tell_surprise
@@ -179,9 +180,11 @@ class ControlClient:
         try:
             if not wanted:
                 raise CallCancelled("the call was withdrawn before it was begun", code="not_sent", ran="no")
-            if self._calls.full:
-                raise HostOverloaded(f"this client has {CALLS_MAX} calls under way already", code="too_many_calls")
             request = request_of(ask)
+            if self._calls.is_full(for_work=is_work(request.op, request.body)):
+                raise HostOverloaded(
+                    f"this client has {len(self._calls)} calls under way already", code="too_many_calls"
+                )
         except ProcessionError as error:
             self._connection.send(Refused(ask.seq, to_data(error)))
             self._channel.flush()

@@ -66,7 +66,7 @@ class HostOperations:
             "remove_session": self._remove,
             "stop_session": self._stop,
             "kill_session": lambda r, done: self._actor(r).kill(done),
-            "restart_session": lambda r, done: self._actor(r).restart(lambda x: done(x or self._ref(self._actor(r)))),
+            "restart_session": self._restart,
             "shutdown": self._shutdown,
         }
 
@@ -134,9 +134,10 @@ class HostOperations:
         assert isinstance(body, FollowBody)
         assert request.on_item is not None
         on_item = request.on_item
-        session = self._actor(request).id if request.session else ""
+        actor = self._actor(request) if request.session else None
+        session = actor.id if actor is not None else ""
         if request.op.name == "logs":
-            output = self._actor(request).output
+            output = (actor or self._actor(request)).output
             replay = _Replay(lambda chunk: on_item(chunk) if body.call in (None, chunk.call) else None)
             number, before = output.follow(replay)
             replay.begin(before)
@@ -202,8 +203,12 @@ class HostOperations:
 
         actor.start(started)
 
-    def _resume(self, request: Request, done: Finish) -> None:
+    def _restart(self, request: Request, done: Finish) -> None:
         actor = self._actor(request)
+        actor.restart(lambda error: done(error or self._ref(actor)))
+
+    def _resume(self, request: Request, done: Finish) -> None:
+        actor = self._engine.registry.find(request.session, stopped_first=True)
         self._engine.registry.reclaim(actor)
         actor.resume(lambda error: done(error or self._ref(actor)))
 

@@ -2,7 +2,7 @@
 
 Rules: an id is a UUID and taken once; an exclusive project folder (known by device and inode, so that a symlink is no
 second one) has one session until that session is stopped or removed; `sessions_max` counts sessions that may run.
-Names may repeat: the oldest session wins a look-up.
+Names may repeat; which session a name means is core/name_choice.py's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import os
 import stat
 import threading
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from procession.host.core.name_choice import Named, choose, choose_holder, only_one
 from procession.ipc.core.errors import AlreadyExists, InvalidRequest, SessionLimitReached, SessionNotFound
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 FolderKey = tuple[int, int]
 
 NAME_CHARS_MAX = 50
+#: The beginning of an id that tables show is enough to name a session by.
+SHORT_ID_CHARS_MIN = 8
 
 
 def new_id() -> str:
@@ -133,32 +137,42 @@ class Registry:
         with self._lock:
             return _sum([self._removed, *map(_tally, self._sessions.values())])
 
-    def find(self, id_or_name: str) -> SessionActor:
-        """Return the session with this id, or the oldest one with this name; raises SessionNotFound."""
+    def find(self, id_or_name: str, *, stopped_first: bool = False) -> SessionActor:
+        """Return the session with this id, this name, or an id that begins like this; raises SessionNotFound.
+
+        A name or beginning that means several is an InvalidRequest (`ambiguous_name`). stopped_first: look for a name
+        among the stopped sessions before the others.
+        """
         known = self._sessions.get(id_or_name)  # on the path of every call, and one look-up needs no lock
         if known is not None:
             return known
         with self._lock:
-            found = self._sessions.get(id_or_name)
+            found = id_or_name if id_or_name in self._sessions else None
+            if found is None:
+                found = choose(id_or_name, self._candidates(id_or_name), stopped_first=stopped_first)
+            if found is None and len(id_or_name) >= SHORT_ID_CHARS_MIN:
+                begun = self._described(actor for actor in self._sessions.values() if actor.id.startswith(id_or_name))
+                found = only_one(id_or_name, begun) if begun else None
             if found is not None:
-                return found
-            named = [actor for actor in self._sessions.values() if actor.name == id_or_name]
-            if not named and len(id_or_name) >= 8:  # the short form that tables show
-                named = [actor for actor in self._sessions.values() if actor.id.startswith(id_or_name)]
-            live = [actor for actor in named if actor.takes_slot] or named
-        if not live:
-            raise SessionNotFound(
-                f"there is no session {id_or_name!r} on this host",
-                session=id_or_name,
-                hint="`procession ps --all` lists them",
-            )
-        return min(live, key=lambda actor: actor.created_at)
+                return self._sessions[found]
+        raise SessionNotFound(
+            f"there is no session {id_or_name!r} on this host",
+            session=id_or_name,
+            hint="list_sessions(all=True) lists them all",
+        )
 
     def named(self, name: str) -> SessionActor | None:
-        """Return the oldest session of this name that is not stopped."""
+        """Return the session that holds this name, None when none does; raises InvalidRequest (`ambiguous_name`)."""
         with self._lock:
-            live = [actor for actor in self._sessions.values() if actor.name == name and actor.takes_slot]
-        return min(live, key=lambda actor: actor.created_at, default=None)
+            found = choose_holder(name, self._candidates(name))
+            return None if found is None else self._sessions[found]
+
+    def _candidates(self, name: str) -> list[Named]:
+        return self._described(actor for actor in self._sessions.values() if actor.name == name)
+
+    @staticmethod
+    def _described(actors: Iterable[SessionActor]) -> list[Named]:
+        return [Named(one.id, one.phase, one.age_s) for one in actors if one.phase != "gone"]
 
     def all(self) -> list[SessionActor]:
         """Return the sessions, oldest first."""

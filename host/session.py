@@ -62,6 +62,12 @@ if TYPE_CHECKING:
 Up = Callable[["ProcessionError | None"], None]
 Over = Callable[["KillReceipt | ProcessionError"], None]
 
+#: What somebody can do who is told that there is no process, and why.
+_HINTS: dict[str, str] = {
+    "failed": "story() tells what happened; restart() tries again",
+    "stopped": "resume_session() brings it back, with its data",
+    "finished": "resume_session() brings it back, with its data",
+}
 _CAUSES: dict[str, EndKind] = {"memory": "memory", "cpu": "cpu", "processes": "processes", "asked": "cancelled"}
 
 
@@ -81,6 +87,7 @@ class SessionActor:
         self.health = ""
         self._engine = engine
         self._reactor = engine.reactor
+        self._made_at = self._reactor.now()
         self.calls = SessionCalls(
             engine.reactor,
             session=ident,
@@ -110,6 +117,10 @@ class SessionActor:
         return self._state.phase
 
     @property
+    def age_s(self) -> float:
+        return self._reactor.now() - self._made_at
+
+    @property
     def incarnation(self) -> int:
         return self._state.incarnation
 
@@ -137,13 +148,15 @@ class SessionActor:
     def status(self) -> SessionStatus:
         """Describe it now."""
         state, process = self._state, self._incarnation
+        if process is not None and process.over:
+            process = None  # whoever has its numbers now is somebody else
         ready = state.phase == "ready"
         return SessionStatus(
             id=self.id,
             name=self.name,
             phase=state.phase,
-            pid=process.pid if process else 0,
-            keeper_pid=process.keeper_pid if process else 0,
+            pid=process.pid or None if process else None,
+            keeper_pid=process.keeper_pid or None if process else None,
             incarnation=state.incarnation,
             restarts=self.restarts,
             calls=self.calls.open,
@@ -414,7 +427,7 @@ class SessionActor:
         return found
 
     def _report(self, process: Incarnation | None, record: Ended | None, ended_as: Exit) -> RunReport:
-        pid = process.pid if process is not None else 0
+        pid = process.pid or None if process is not None else None
         if record is None:
             elapsed = self._reactor.now() - process.asked_at if process is not None else 0.0
             return RunReport(
@@ -509,7 +522,7 @@ class SessionActor:
             "removed": "the session was removed",
             "start_failed": f"the session could not be started: {reason}",
         }.get(kind, f"the session is not running ({kind}) {reason}")
-        hint = "`procession why` tells its story; restart() tries again" if kind == "failed" else ""
+        hint = _HINTS.get(kind, "")
         code = kind if kind != "finished" else ""
         return SessionNotRunning(text, session=self.id, hint=hint, code=code, report=self.last_report)
 

@@ -37,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[MARK_VARIABLE] = mark
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     config.stash[_guard_key] = LeakGuard(mark, folder)
+    os.kill = _kill_one
+
+
+_kill = os.kill
+
+
+def _kill_one(pid: int, number: int) -> None:
+    """Signal one process: 0 and below are whole groups, ours among them, and a test that lost a pid would stop this run."""
+    assert pid > 0, f"a test would have signalled process group {pid}"
+    _kill(pid, number)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

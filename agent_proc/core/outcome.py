@@ -113,7 +113,7 @@ def report(facts: Facts) -> RunReport:
     )
     return RunReport(
         tool=cut(facts.label, 200),
-        pid=facts.pid,
+        pid=facts.pid or None,
         elapsed_s=facts.elapsed_s,
         ended=_kind(facts),
         exit_code=code if code is not None and code >= 0 else None,

@@ -57,13 +57,14 @@ class NotRun(WorkerMessage, tag=5):
 
 
 class CellDone(WorkerMessage, tag=6):
-    """A cell of the interpreter is over. ending: the interpreter ends now, because the cell asked for it."""
+    """A cell of the interpreter is over. ending: the interpreter ends now, because the cell asked for it with exit_code."""
 
     number: int
     value: str | None = None
     error: str | None = None
     error_type: str | None = None
     ending: bool = False
+    exit_code: int | None = None
 
 
 AnyMessage = Finished | Raising | Raised | Rejected | NotRun | CellDone

@@ -6,7 +6,6 @@ It is *not* where anything is done. Rule: `procession run …` loads `work.py` a
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -49,7 +48,7 @@ VERBS: Final[dict[str, Verb]] = {
 }
 
 DataDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--data-dir",
         envvar="PROCESSION_DATA_DIR",

@@ -30,7 +30,18 @@ _READ_BYTES: Final = 1 << 20
 
 
 class OutputClosed(KeyboardInterrupt):
-    """Nobody reads our output any more: as Ctrl-C, the work is ended, but nothing is said."""
+    """Our output cannot be written any more: as Ctrl-C, the work is ended. problem: why, None when nobody reads it."""
+
+    def __init__(self, problem: OSError | None = None) -> None:
+        super().__init__()
+        self._problem = problem
+
+    def told(self) -> int:
+        """Say why, if there is anything to say, and return the exit code."""
+        if self._problem is None:
+            return exit_codes.BROKEN_PIPE
+        complain(f"standard output cannot be written: {self._problem.strerror or self._problem}")
+        return exit_codes.OURS
 
 
 class Terminated(KeyboardInterrupt):
@@ -65,6 +76,8 @@ class Pump:
                 view = view[_write(1 if item.stream == "stdout" else 2, view) :]
         except BrokenPipeError:
             raise OutputClosed from None
+        except OSError as problem:
+            raise OutputClosed(problem) from None
 
     def tell_dropped(self) -> None:
         """Say what was lost, to the byte: nothing is lost in silence."""
@@ -73,24 +86,39 @@ class Pump:
                 note(f"{stream} came faster than it is passed on: {lost} bytes of it were dropped")
 
 
-def carry_out(host: Asker, plan: plans.Plan[CommandResult], name: str) -> int:
-    """Run a command, pass on what it prints, and say how it ended where its exit code does not."""
+def carry_out(host: Asker, plan: plans.Plan[CommandResult], name: str, *, memory: str | None = None) -> int:
+    """Run a command, pass on what it prints, and say how it ended where its exit code does not. memory: its limit."""
     pump = Pump()
     plan.request.on_item = pump
     try:
         result = host.ask(plan)
-    except OutputClosed:
-        return exit_codes.BROKEN_PIPE
+    except OutputClosed as closed:
+        return closed.told()
     except KeyboardInterrupt as interrupt:
         return interrupted(interrupt, name)
     except ProcessionError as error:
         pump.tell_dropped()
         return told(error, name)
     pump.tell_dropped()
+    _explain(result, memory)
     left = result.report.processes_left
     if left:
         note(f"{count(left, 'process', 'processes')} of it could not be proved gone")
     return exit_codes.for_exit(result.exit_code)
+
+
+def _explain(result: CommandResult, memory: str | None) -> None:
+    """Say what of ours the program met and took for its own failure."""
+    for limit in result.report.limits_hit:
+        note(f"it met its {limit.replace('_', ' ')} limit")
+    if not result.exit_code:
+        return
+    # Of these the kernel tells the program alone, and one in Python says them with its last line.
+    last = result.report.stderr_tail.rstrip().rpartition("\n")[2]
+    if memory is not None and last.startswith("MemoryError"):
+        note(f"it asked for more memory than its limit lets it have: --memory {memory}")
+    if last.startswith("EOFError") and os.isatty(0):
+        note("the keyboard is not handed on to it: give it a file or a pipe to read")
 
 
 def told(error: ProcessionError, name: str) -> int:
@@ -104,19 +132,17 @@ def told(error: ProcessionError, name: str) -> int:
             complain(f"killed {name} at its deadline{after}{receipt}", "--timeout SECONDS gives it longer")
         case errors.ToolLimitExceeded():
             complain(f"killed {name} over its {error.limit or 'memory'} limit{after}{receipt}")
-        case errors.InvalidRequest(code="command_not_found" | "not_executable" | "cwd_missing"):
-            complain(error.message, error.hint)
         case _:
             raise error
     return code
 
 
-def interrupted(interrupt: KeyboardInterrupt, name: str) -> int:
-    """Say what became of the program after Ctrl-C or a signal to us."""
+def interrupted(interrupt: KeyboardInterrupt, name: str, became: str = "") -> int:
+    """Say what became of the program after Ctrl-C or a signal to us. became: in words, if it was not killed."""
     for text in getattr(interrupt, "__notes__", ()):
         note(text.removeprefix("procession: "))
     number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
-    complain(f"{signal.Signals(number).name}: killed {name} and all it started")
+    complain(f"{signal.Signals(number).name}: {became or f'killed {name} and all it started'}")
     return exit_codes.SIGNAL_BASE + number
 
 
@@ -152,14 +178,13 @@ def own_host() -> Iterator[Asker]:
             os._exit(exit_codes.INTERRUPTED)  # every process of ours ends with us: the keepers see to it
 
 
-def standard_input(timeout_s: float | None, *, terminal: bool = False) -> bytes | None:
-    """Read our standard input to its end, at most what a payload may hold; None when there is none.
+def read_standard_input(timeout_s: float | None) -> bytes:
+    """Read code from our standard input to its end, a terminal's too, at most what a payload may hold.
 
-    It is read before the program starts, for as long as the program may take. terminal: also when it is one. Raises
-    ExpiredInQueue when it does not end, MessageTooLarge when it is over the limit.
+    Raises ExpiredInQueue when it does not end, MessageTooLarge when it is over the limit.
     """
-    if not _is_open(0) or (os.isatty(0) and not terminal):
-        return None
+    if not _is_open(0):
+        return b""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     parts: list[bytes] = []
     held = 0
@@ -167,8 +192,8 @@ def standard_input(timeout_s: float | None, *, terminal: bool = False) -> bytes 
         left = None if until is None else max(0.0, until - time.monotonic())
         if not select.select([0], [], [], left)[0]:
             raise errors.ExpiredInQueue(
-                f"standard input did not end within {timeout_s:g} s, so nothing was started",
-                hint="end it, or give </dev/null",
+                f"the code on standard input did not end within {timeout_s:g} s, so nothing was started",
+                hint="end it, or give the code as an argument",
             )
         data = os.read(0, _READ_BYTES)
         if not data:
@@ -176,9 +201,9 @@ def standard_input(timeout_s: float | None, *, terminal: bool = False) -> bytes 
         parts.append(data)
         held += len(data)
     raise errors.MessageTooLarge(
-        f"standard input is over the limit of {PAYLOAD_BYTES_MAX} bytes",
+        f"the code on standard input is over the limit of {PAYLOAD_BYTES_MAX} bytes",
         code="payload_too_large",
-        hint="give the program a file instead",
+        hint="import it from a file instead",
     )
 
 

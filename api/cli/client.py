@@ -36,17 +36,19 @@ class Asker:
         self.ask(plan)
 
 
-def data_dir_of(given: Path | None) -> Path:
-    """Return the folder of the host that is meant."""
+def data_dir_of(given: str | None) -> Path:
+    """Return the folder of the host that is meant; raises InvalidRequest (`invalid_data_dir`) for what is no path."""
     if given is not None:
-        return given.expanduser().absolute()
+        from procession.api.checks import check_data_dir
+
+        return Path(check_data_dir(given) or "")
     from procession.host.paths import default_data_dir
 
     return Path(default_data_dir())
 
 
 @contextmanager
-def connected(data_dir: Path | None, *, ends_with_us: bool = False) -> Iterator[Asker]:
+def connected(data_dir: str | None, *, ends_with_us: bool = False) -> Iterator[Asker]:
     """Connect to the running host of a folder; raises HostLost (`no_host`) when there is none.
 
     ends_with_us: what was asked over this connection is ended with it, even when this process is killed.

@@ -15,6 +15,8 @@ from procession.api.cli import exit_codes
 
 PROMPT: Final = ">>> "
 MORE: Final = "... "
+#: Typed as a whole cell, these leave the prompt and are not run: what runs sys.exit() ends the interpreter and its names.
+_LEAVING: Final = frozenset({"exit", "exit()", "quit", "quit()"})
 #: What Python says of code that only needs more of it.
 _UNFINISHED: Final = ("was never closed", "unterminated triple-quoted", "unexpected EOF", "expected an indented block")
 
@@ -31,13 +33,16 @@ def needs_more(code: str) -> bool:
     return bool(tree.body) and hasattr(tree.body[-1], "body") and not code.endswith("\n")
 
 
-def talk(run_cell: Callable[[str], int]) -> int:
-    """Read cells from the terminal and run each until the input ends; return the exit code of the last one."""
+def talk(run_cell: Callable[[str], tuple[int, bool]]) -> int:
+    """Read cells from the terminal and run each until the input ends or one leaves; return the exit code of the last one.
+
+    run_cell returns a cell's exit code and whether it leaves.
+    """
     try:
         import readline  # noqa: F401 - importing it gives input() a history and line editing
     except ImportError:
         pass
-    print("Ctrl-D leaves; Ctrl-C ends what runs. The names stay in the session.", file=sys.stderr)
+    print("Ctrl-D or exit() leaves; Ctrl-C ends what runs. The names stay in the session.", file=sys.stderr)
     code, last = "", exit_codes.OK
     while True:
         try:
@@ -51,9 +56,13 @@ def talk(run_cell: Callable[[str], int]) -> int:
             print("\n(given up)" if code else "")
             code = ""
             continue
+        if not code and line.strip() in _LEAVING:
+            return exit_codes.OK
         code = f"{code}\n{line}" if code else line
         if code.strip() and not needs_more(code if line else code + "\n"):
-            last = run_cell(code)
+            last, leaves = run_cell(code)
+            if leaves:
+                return last
             code = ""
         elif not code.strip():
             code = ""

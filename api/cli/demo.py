@@ -49,7 +49,7 @@ def _play_live(chosen: list[Case]) -> int:
     if sys.stderr.isatty():
         note("sandbox off in every case: limits and kill domain only, the confinement of hostile code comes later")
     began = time.monotonic()
-    with show.live() as tell:
+    with show.live(len(chosen)) as tell:
         rows = play(chosen, tell)
     return exit_codes.OK if show.print_verdict(rows, time.monotonic() - began) else exit_codes.FAILED
 
@@ -59,6 +59,6 @@ def _play_as_json(chosen: list[Case]) -> int:
 
     began = time.monotonic()
     rows = play(chosen, lambda _: None)
-    good = all(row.state == "right" for row in rows)
+    good = not any(row.state == "wrong" for row in rows)
     print_json({"ok": good, "elapsed_s": round(time.monotonic() - began, 3), "cases": [row.asdict() for row in rows]})
     return exit_codes.OK if good else exit_codes.FAILED

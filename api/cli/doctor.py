@@ -9,9 +9,11 @@ from procession._version import __version__
 from procession.api.cli import exit_codes
 from procession.api.cli.app import AsJson, DataDir
 from procession.api.cli.client import data_dir_of
-from procession.api.cli.output import Cell, print_json, print_table, verdict
+from procession.api.cli.output import Cell, print_json, verdict
 from procession.api.cli.probes import Layer, Probe, layers, probe_session
+from procession.api.cli.tables import Column, print_table
 
+_COLUMNS = ("LAYER", "STATE", Column("DETAIL", shrinks="wraps", least=24))
 _STYLES = {"on": "good", "off": "odd", "unavailable": "bad"}
 
 
@@ -28,7 +30,7 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None) -> int:
         print_json({"ok": ok, "version": __version__, "layers": [asdict(layer) for layer in found],
                     "probe": asdict(probe)})  # fmt: skip
     else:
-        print_table(("LAYER", "STATE", "DETAIL", "SO"), [*_rows(found), _probe_row(probe)])
+        print_table(_COLUMNS, [*_rows(found), _probe_row(probe)])
         if ok:
             verdict("sessions run here, and what they leave behind is ended", good=True)
         else:
@@ -39,12 +41,13 @@ def doctor(as_json: AsJson = False, data_dir: DataDir = None) -> int:
 def _rows(found: Iterable[Layer]) -> Iterable[tuple[Cell, ...]]:
     for layer in found:
         style = "odd" if layer.state == "unavailable" and not layer.needed else _STYLES[layer.state]
-        yield layer.name, (layer.state, style), layer.detail, layer.hint if layer.state != "on" else ""
+        so = f"; {layer.hint}" if layer.hint and layer.state != "on" else ""
+        yield layer.name, (layer.state, style), layer.detail + so
 
 
 def _probe_row(probe: Probe) -> tuple[Cell, ...]:
     if not probe.pid:
-        return "probe session", ("failed", "bad"), probe.error, ""
+        return "probe session", ("failed", "bad"), probe.error
     words = (f"pid {probe.pid}, ready in {probe.session_start_ms:.0f} ms after the host's {probe.host_start_ms:.0f} ms; "
              f"run {probe.run_ms:.0f} ms; ended by {probe.kill_method}, {probe.found} found, {probe.left} left")  # fmt: skip
-    return "probe session", ("on", "good") if probe.ok else ("failed", "bad"), words, probe.error
+    return "probe session", ("on", "good") if probe.ok else ("failed", "bad"), f"{words}; {probe.error}".rstrip("; ")

@@ -25,9 +25,10 @@ from procession.api.cli import exit_codes
 from procession.api.cli.app import AsJson, Cpu, DataDir, Memory, SandboxName, SessionNames
 from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_of, limits_of
 from procession.api.cli.output import complain, count, note, print_json, receipt_words
+from procession.api.cli.words import complain_of
 from procession.api.core import plans
 from procession.ipc.core.bounds import SESSIONS_MAX, STOP_GRACE_S
-from procession.ipc.core.errors import ProcessionError
+from procession.ipc.core.errors import ProcessionError, StorageError
 from procession.ipc.core.operations import StartBody
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ def _next_request(asked: int) -> int:
 
 def _up_detached(folder: Path, max_sessions: int) -> int:
     """Start the host in a session of its own; return when it answers, or with its own exit code and last words."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log_path = folder / LOG_NAME
+    log_fd = _open_log(log_path)
     ready_r, ready_w = os.pipe()
     # -P: the folder this is started in is nobody's to import from.
     command = [
@@ -166,7 +167,7 @@ def _up_detached(folder: Path, max_sessions: int) -> int:
         "--ready-fd",
         str(ready_w),
     ]
-    with open(log_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+    with open(log_fd, "ab") as log:
         begin = log.tell()
         child = subprocess.Popen(
             command,
@@ -193,6 +194,16 @@ def _up_detached(folder: Path, max_sessions: int) -> int:
     print(f"host ready: pid {child.pid}, data in {folder}, log in {log_path}", flush=True)
     child.returncode = 0  # it is not ours to wait for: keeps Popen from warning when it is forgotten
     return exit_codes.OK
+
+
+def _open_log(path: Path) -> int:
+    """Open the log of a host, in its folder, which is made; raises StorageError for one that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        why = "is not a folder" if isinstance(problem, FileExistsError) else problem.strerror
+        raise StorageError(f"{problem.filename}: {why}", hint="--data-dir DIR takes another folder") from None
 
 
 def _show_log(path: Path, begin: int) -> None:
@@ -268,39 +279,46 @@ def new(
 
 def restart(sessions: SessionNames, data_dir: DataDir = None) -> int:
     """End the process of a session and start the next one."""
-    return _each(sessions, data_dir, lambda host, name: f"{host.ask(plans.restart(name)).name} restarted")
+    return _each(sessions, data_dir, _restart)
+
+
+def _restart(host: Asker, session: str) -> str:
+    host.ask(plans.restart(session))
+    return "restarted"
 
 
 def kill(sessions: SessionNames, data_dir: DataDir = None) -> int:
     """Kill the process tree of a session now; its next call starts it again."""
-    return _each(sessions, data_dir, lambda host, name: f"{name} killed: {receipt_words(host.ask(plans.kill(name)))}")
+    return _each(sessions, data_dir, lambda host, one: f"killed: {receipt_words(host.ask(plans.kill(one)))}")
 
 
 def stop(sessions: SessionNames, grace: Grace = STOP_GRACE_S, data_dir: DataDir = None) -> int:
     """Stop a session: its slot, name and folder are free again; `ps --all` still lists it."""
-    return _each(
-        sessions, data_dir, lambda host, name: f"{name} stopped: {receipt_words(host.ask(plans.stop(name, grace)))}"
-    )
+    return _each(sessions, data_dir, lambda host, one: f"stopped: {receipt_words(host.ask(plans.stop(one, grace)))}")
 
 
 def rm(sessions: SessionNames, data_dir: DataDir = None) -> int:
     """Remove a session and its data; one that runs is stopped first."""
 
-    def remove(host: Asker, name: str) -> str:
-        host.ask(plans.remove_session(name))
-        return f"{name} removed"
+    def remove(host: Asker, session: str) -> str:
+        host.ask(plans.remove_session(session))
+        return "removed"
 
     return _each(sessions, data_dir, remove)
 
 
-def _each(names: list[str], data_dir: Path | None, act: Callable[[Asker, str], str]) -> int:
-    """Do it to each session; one that fails is told and the others are done all the same. Returns the first failure's code."""
+def _each(names: list[str], data_dir: str | None, act: Callable[[Asker, str], str]) -> int:
+    """Do it to each session, by its id, and say so with name and id; one that fails is told and the others are done.
+
+    Returns the first failure's code.
+    """
     code = exit_codes.OK
     with connected(data_dir) as host:
         for name in names:
             try:
-                print(act(host, name), flush=True)
+                ref = host.ask(plans.find_session(name))
+                print(f"{ref.name} ({ref.id}) {act(host, ref.id)}", flush=True)
             except ProcessionError as error:
-                complain(error.message or error.code, error.hint)
+                complain_of(error)
                 code = code or exit_codes.for_error(error, "plain")
     return code

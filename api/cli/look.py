@@ -6,6 +6,7 @@ Ctrl-C with exit code 0.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -16,27 +17,38 @@ import typer
 from procession.api.cli import exit_codes
 from procession.api.cli.app import AsJson, DataDir, SessionName
 from procession.api.cli.client import Asker, connected
-from procession.api.cli.output import (
-    Cell,
-    clean,
-    console,
-    count,
-    print_json,
-    print_pairs,
-    print_table,
-    receipt_words,
-    rich_table,
-    seconds,
-    size,
-)
+from procession.api.cli.output import Cell, clean, count, print_json, receipt_words, seconds, size
+from procession.api.cli.tables import Column, console, print_pairs, print_table, rich_table, under_home
 from procession.api.core import plans
 from procession.ipc.core.backend import Item
+from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.operations import StoryDone
 from procession.ipc.core.records import CallInfo, Event, OutputChunk, RunReport, SessionStatus
 
 #: `ps --watch` looks this often: quick for an eye, nothing for a host.
 _WATCH_S: Final = 1.0
-_COLUMNS: Final = ("ID", "NAME", "PHASE", "PID", "INC", "RESTARTS", "CALLS", "UP", "PROJECT", "WHY")
+_PRIVATE: Final = re.compile(r"/sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/|$)")
+
+
+def _brief_folder(path: str) -> str:
+    """Say a session's folder in a few words: a private one is known by the session's id in it."""
+    return "(private)" if _PRIVATE.search(path) else under_home(path)
+
+
+_COLUMNS: Final = (
+    Column("ID"),
+    Column("NAME", shrinks="end"),
+    Column("PHASE"),
+    Column("PID", goes=2),
+    Column("INC", goes=5),
+    Column("RESTARTS", goes=3),
+    Column("OPEN", goes=4),
+    Column("UP", goes=1),
+    Column("PROJECT", shrinks="start", brief=_brief_folder),
+    Column("WHY", shrinks="end"),
+)
+_CALL_COLUMNS: Final = ("NUMBER", "CALL", "OP", "STATE", "AGE", Column("OUTCOME", shrinks="wraps", least=24))
+_STORY_COLUMNS: Final = ("AGO", "EVENT", "FROM", "TO", Column("DETAIL", shrinks="wraps", least=24))
 _EVENT_TEXT_CHARS: Final = 400
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")]
@@ -68,7 +80,7 @@ def status(
             ("pid", str(figures.pid)),
             ("up", seconds(figures.uptime_s)),
             ("sessions", ", ".join(f"{number} {phase}" for phase, number in sorted(phases.items())) or "none"),
-            ("calls", f"{figures.calls}, {figures.failed} failed"),
+            ("calls so far", f"{figures.calls}, {figures.failed} failed"),
             ("memory", size(figures.rss_bytes)),
         ]
     )
@@ -92,12 +104,14 @@ def _figure(value: object) -> str:
 
 def events(
     follow: Follow = False,
-    since: Annotated[int | None, typer.Option("--since", metavar="N", help="Begin after event N.")] = None,
+    since: Annotated[
+        int, typer.Option("--since", metavar="N", min=0, help="Begin after event N (the first kept).")
+    ] = 0,
     session: Annotated[str, typer.Option("--session", metavar="ID", help="Those of one session.")] = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> int:
-    """Print what has happened, and with -f what happens."""
+    """Print what has happened, and with -f what happens then."""
 
     def show(event: Item) -> None:
         assert isinstance(event, Event)
@@ -123,8 +137,8 @@ def _event_line(event: Event) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(event.at))
     who = f" {event.session[:8]}#{event.incarnation}" if event.session else ""
     what = " ".join(f"{name}={value}" for name, value in event.data.items() if value not in (None, ""))
-    lost = f"({count(event.dropped, 'event')} lost) " if event.dropped else ""
-    return f"{lost}{event.number:>6}  {when}  {event.type}{who}  {clean(what)[:_EVENT_TEXT_CHARS]}".rstrip()
+    lost = f"({count(event.dropped, 'event')} before this no longer kept)\n" if event.dropped else ""
+    return lost + f"{event.number:>6}  {when}  {event.type}{who}  {clean(what)[:_EVENT_TEXT_CHARS]}".rstrip()
 
 
 # --- sessions -----------------------------------------------------------------------------------------------
@@ -195,15 +209,20 @@ def inspect(session: SessionName, as_json: AsJson = False, data_dir: DataDir = N
     if commands:
         print("\ncommands")
         print_table(
-            ("ID", "PID", "RUNS", "COMMAND"),
+            ("ID", "PID", "RUNS", Column("COMMAND", shrinks="end")),
             (
-                (one.id, str(one.pid), "yes" if one.running else f"no, exit code {one.exit_code}", " ".join(one.argv))
+                (
+                    one.id,
+                    str(one.pid or "-"),
+                    "yes" if one.running else f"no, exit code {one.exit_code}",
+                    " ".join(one.argv),
+                )
                 for one in commands
             ),
         )
     if calls:
         print("\ncalls")
-        print_table(("SEQ", "CALL", "OP", "STATE", "AGE", "OUTCOME"), map(_call_row, calls))
+        print_table(_CALL_COLUMNS, map(_call_row, calls))
     return exit_codes.OK
 
 
@@ -221,7 +240,7 @@ def _status_pairs(one: SessionStatus) -> Iterable[tuple[str, Cell]]:
     yield "keeper", str(one.keeper_pid or "")
     yield "incarnation", str(one.incarnation)
     yield "restarts", f"{one.restarts} ({one.restart})"
-    yield "calls", f"{one.calls}, {one.queued} queued"
+    yield "open calls", f"{one.calls}, {one.queued} queued"
     yield "up", seconds(one.uptime_s) if one.pid else ""
     yield "project", one.project or ""
     yield "sandbox", one.sandbox
@@ -256,7 +275,7 @@ def _tell(found: StoryDone) -> None:
         print("\nstory")
         now = time.monotonic()  # the same clock as the host's: one per machine since its start
         print_table(
-            ("AGO", "EVENT", "FROM", "TO", "DETAIL"),
+            _STORY_COLUMNS,
             (
                 (seconds(max(0.0, now - step.at)), step.event, step.before, step.after, step.detail)
                 for step in found.story
@@ -291,12 +310,24 @@ def logs(
         if follow:
             return _follow(host, plans.follow("logs", session, since=None, call=call), show)
         found = host.ask(plans.logs(session, call))
+        if call is not None and not found:
+            _check_call(host, session, call)
     if as_json:
         print_json(found)
         return exit_codes.OK
     for chunk in found:
         show(chunk)
     return exit_codes.OK
+
+
+def _check_call(host: Asker, session: str, call: int) -> None:
+    """Raise for a number that no call has; one that printed nothing is no mistake."""
+    if call not in [one.seq for one in host.ask(plans.calls(session))]:
+        raise ProcessionError(
+            f"there is no call {call} in session {session!r}, or not any more",
+            code="no_such_call",
+            hint=f"`procession inspect {session}` lists them",
+        )
 
 
 def _show_chunk(chunk: OutputChunk) -> None:

@@ -6,27 +6,36 @@ the exit code is its table's.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from procession.api.cli import exit_codes
-from procession.api.cli.output import complain
+from procession.api.cli.output import complain, let_go_of
+from procession.api.cli.words import complain_of
 from procession.ipc.core.errors import ProcessionError
+
+#: What only writing ends with; our own files say their names, or come as errors of ours.
+_WRITING_FAILED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its code."""
     _open_standard_streams()
-    code = run(sys.argv[1:])
+    argv = sys.argv[1:]
+    code = run(argv)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = code or exit_codes.BROKEN_PIPE
+    except OSError as problem:
+        failed = _stdout_failed(problem, exit_codes.kind_of(first_word(argv)))
+        code = code or failed
     if code == exit_codes.BROKEN_PIPE:
-        _let_go_of_stdout()
+        let_go_of(1)
     sys.exit(code)
 
 
@@ -39,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
         result = _carry_out(words)
     except ProcessionError as error:
         _show_traceback(words)
-        complain(error.message or error.code, error.hint)
+        complain_of(error)
         return exit_codes.for_error(error, kind)
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt, "__notes__", ["interrupted"]):
@@ -59,8 +68,7 @@ def _carry_out(words: list[str]) -> object:
 
         plainly = read_plainly(words[1:])
         if plainly is not None:
-            options, file, args = plainly
-            return run_file(file, args, **options)
+            return run_file(plainly.file, plainly.args, **plainly.given)
     from procession.api.cli.app import build
 
     return build(words)(args=words, prog_name="procession", standalone_mode=False)
@@ -83,6 +91,11 @@ def _unexpected(problem: Exception, words: list[str], verb: str, kind: exit_code
         return exit_codes.usage_code(kind)
     if type(problem).__name__ == "Abort":  # end of input at a question
         return exit_codes.INTERRUPTED
+    if isinstance(problem, UnicodeEncodeError):  # half a character, as a word that is not UTF-8 holds
+        complain(f"not UTF-8: {problem.object[max(0, problem.start - 20) : problem.start + 20]!r}")
+        return exit_codes.usage_code(kind)
+    if isinstance(problem, OSError) and problem.filename is None and problem.errno in _WRITING_FAILED:
+        return _stdout_failed(problem, kind)
     _show_traceback(words)
     where = "" if not isinstance(problem, OSError) or problem.filename is None else f" ({problem.filename})"
     text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
@@ -110,6 +123,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(fd, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - until we exit
 
 
-def _let_go_of_stdout() -> None:
-    """Nobody reads us: keep the interpreter from complaining when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _stdout_failed(problem: OSError, kind: exit_codes.Kind) -> int:
+    complain(f"standard output cannot be written: {problem.strerror or problem}")
+    let_go_of(1)
+    return exit_codes.OURS if kind == "program" else exit_codes.FAILED

@@ -1,8 +1,7 @@
-"""What the command line prints: tables, JSON and error lines, for a terminal or for a pipe.
+"""What the command line prints: lines, JSON, errors, and words for figures; tables are in tables.py.
 
-A terminal gets colours (not with NO_COLOR) and rich's tables; anything else gets plain columns that nothing cuts, and rich
-is not even imported. Rules: text of a session never reaches a terminal with its control characters; the keys of `--json`
-are those of the records, all of them, always.
+A terminal gets colours, not with NO_COLOR. Rules: text of a session never reaches a terminal with its control characters;
+the keys of `--json` are those of the records, all of them, always.
 """
 
 from __future__ import annotations
@@ -10,19 +9,17 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 
 from procession.ipc.core.records import KillReceipt, OutputChunk
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
 #: A message is for reading: longer ones are in `--json`, `why` and `inspect`.
 LINES_MAX: Final = 40
+
+#: Text is not wrapped into less than this.
+WRAPPED_CHARS_MIN: Final = 24
 
 Cell = str | tuple[str, str]
 """Text, or text with the name of a style."""
@@ -66,24 +63,33 @@ def complain(message: str, hint: str = "") -> None:
     """Write one error line, and its hint under it, to stderr."""
     first, *rest = clean(message, lines=True).splitlines() or [""]
     red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if colours(sys.stderr) else ("", "", "")
-    lines = [f"{red}procession:{off} {first}", *(f"  {line}" for line in rest[:LINES_MAX])]
+    begin, *more = wrapped(f"procession: {first}", sys.stderr, indent=2)
+    lines = [f"{red}procession:{off}{begin.removeprefix('procession:')}"]
+    lines += [f"  {line}" for line in (*more, *rest[:LINES_MAX])]
     if hint:
-        lines.append(f"  {dim}hint: {clean(hint)}{off}")
+        lines += [f"  {dim}{line}{off}" for line in wrapped(f"hint: {clean(hint)}", sys.stderr, indent=2)]
     _write_err("\n".join(lines) + "\n")
 
 
 def note(text: str) -> None:
     """Write one line of ours to stderr, dim on a terminal."""
     dim, off = ("\x1b[2m", "\x1b[0m") if colours(sys.stderr) else ("", "")
-    _write_err(f"{dim}procession: {clean(text)}{off}\n")
+    _write_err(dim + "\n  ".join(wrapped(f"procession: {clean(text)}", sys.stderr, indent=2)) + off + "\n")
 
 
 def _write_err(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except (BrokenPipeError, ValueError):  # nobody reads it, or it is closed: there is no one to tell
+    except OSError:  # nobody reads it, or its disk is full: there is no one to tell
+        let_go_of(2)
+    except ValueError:  # it is closed
         pass
+
+
+def let_go_of(fd: int) -> None:
+    """Nobody takes what is still to be written: keep the interpreter from complaining when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
@@ -117,51 +123,7 @@ def print_json(value: object, *, line: bool = False) -> None:
     sys.stdout.flush()
 
 
-# --- tables and pairs ---------------------------------------------------------------------------------------
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table: rich's on a terminal, plain columns elsewhere."""
-    if sys.stdout.isatty():
-        console().print(rich_table(columns, rows))
-    else:
-        print(plain_table(columns, rows), flush=True)
-
-
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return columns aligned with spaces, nothing cut."""
-    lines = [list(columns), *([clean(_text(cell)) for cell in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
-    """Return a table for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text(clean(_text(cell)), style=_style(cell)) for cell in row))
-    return table
-
-
-def print_pairs(pairs: Iterable[tuple[str, Cell]]) -> None:
-    """Print names and values, one a line."""
-    found = [(name, cell) for name, cell in pairs if _text(cell)]
-    width = max((len(name) for name, _ in found), default=0)
-    bold, off = ("\x1b[1m", "\x1b[0m") if colours(sys.stdout) else ("", "")
-    for name, cell in found:
-        first, *rest = clean(_text(cell), lines=True).splitlines()
-        print(f"{bold}{name.ljust(width)}{off}  {first}")
-        for line in rest:
-            print(f"{'':{width}}  {line}")
-    sys.stdout.flush()
-
-
+# --- lines -------------------------------------------------------------------------------------------------
 def say(text: str) -> None:
     """Print a line to stdout, at once."""
     sys.stdout.write(text + "\n")
@@ -171,22 +133,18 @@ def say(text: str) -> None:
 def verdict(text: str, *, good: bool) -> None:
     """Print the last line of a check, green or red on a terminal."""
     colour, off = ("\x1b[32m" if good else "\x1b[31m", "\x1b[0m") if colours(sys.stdout) else ("", "")
-    say(f"{colour}{clean(text)}{off}")
+    say(colour + "\n".join(wrapped(clean(text), sys.stdout)) + off)
 
 
-def console() -> Console:
-    """Return rich's console for stdout; it keeps to NO_COLOR by itself."""
-    from rich.console import Console
+def wrapped(line: str, stream: TextIO, *, indent: int = 0) -> list[str]:
+    """Break a line between words to fit a terminal beside `indent` columns; for anything else it stays whole."""
+    if not stream.isatty():
+        return [line]
+    import shutil
+    import textwrap
 
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def _text(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell[0]
-
-
-def _style(cell: Cell) -> str:
-    return "" if isinstance(cell, str) else STYLES.get(cell[1], "")
+    room = max(shutil.get_terminal_size().columns - indent, WRAPPED_CHARS_MIN)
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 # --- words for figures --------------------------------------------------------------------------------------

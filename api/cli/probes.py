@@ -230,7 +230,7 @@ def probe_session() -> Probe:
     finally:
         engine.close()
     return Probe(
-        ok=receipt.left == 0 and receipt.found >= 1, pid=pid, host_start_ms=_ms(opened - began), found=receipt.found,
+        ok=receipt.left == 0 and receipt.found >= 1, pid=pid or 0, host_start_ms=_ms(opened - began), found=receipt.found,
         session_start_ms=_ms(started - opened), run_ms=_ms(ended - started), kill_method=receipt.method,
         left=receipt.left, error="" if receipt.found else "the process left behind was not found",
     )  # fmt: skip

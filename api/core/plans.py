@@ -15,6 +15,7 @@ import msgspec
 
 from procession.ipc.core.backend import Item, Request, Response
 from procession.ipc.core.errors import ToolCrashed, ToolResultInvalid
+from procession.ipc.core.file_names import is_text, shown, to_bytes
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import (
     OPERATIONS,
@@ -141,13 +142,18 @@ def run(
     return Plan(request, partial(_run_result, decode=decode))
 
 
+def run_report(response: Response) -> RunReport:
+    """Read how a run that gave a result went."""
+    return _read_run(response).report
+
+
 def _run_result(response: Response, *, decode: Callable[[bytes | None], T]) -> T:
     """Read what a run returned; the report of one whose result is not as declared goes with the error."""
     try:
         return decode(response.payload)
     except ToolResultInvalid as error:
         if error.report is None:
-            error.report = _read_run(response).report
+            error.report = run_report(response)
             error.elapsed_s = error.report.elapsed_s
             error.call_id = response.call_id or None
         raise
@@ -168,10 +174,32 @@ def exec_command(
     lossless: bool = False,
 ) -> Plan[CommandResult]:
     """Run a command to its end. lossless: `on_item` gets every byte, and slows the command down if it is slow."""
-    body = ExecBody(argv=argv, shell=shell, cwd=cwd, env=env, limits=limits, lossless=lossless)
+    body = _exec_body(argv, shell=shell, cwd=cwd, env=env, limits=limits, lossless=lossless)
     request = _request("exec", session, body, timeout_s)
     request.payload, request.on_item = data, on_item
     return Plan(request, partial(_command_result, argv=("sh", "-c", *argv) if shell else argv, check=check))
+
+
+def _exec_body(
+    argv: tuple[str, ...],
+    *,
+    shell: bool,
+    cwd: str | None,
+    env: dict[str, str] | None,
+    limits: Limits,
+    lossless: bool = False,
+) -> ExecBody:
+    """Say a command as the wire does: words and folder may be names of files that are not UTF-8."""
+    return ExecBody(
+        argv=tuple(map(shown, argv)),
+        shell=shell,
+        cwd=None if cwd is None else shown(cwd),
+        env=env,
+        limits=limits,
+        lossless=lossless,
+        argv_bytes=() if all(map(is_text, argv)) else tuple(map(to_bytes, argv)),
+        cwd_bytes=b"" if cwd is None or is_text(cwd) else to_bytes(cwd),
+    )
 
 
 def _command_result(response: Response, *, argv: tuple[str, ...], check: bool) -> CommandResult:
@@ -267,7 +295,7 @@ def start(
     limits: Limits,
 ) -> Plan[ProcessInfo]:
     """Start a command that lives on its own."""
-    body = ExecBody(argv=argv, shell=shell, cwd=cwd, env=env, limits=limits)
+    body = _exec_body(argv, shell=shell, cwd=cwd, env=env, limits=limits)
     return Plan(_request("start", session, body), _read_process)
 
 

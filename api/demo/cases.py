@@ -46,12 +46,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a case saw. ended: in words. got: what the caller got, in words. wrong: what was not as it should be."""
+    """What a case saw. ended: in words. got: what the caller got, in words. wrong: what was not as it should be.
+
+    skipped: why the case could not be played here.
+    """
 
     ended: str
     got: str
     receipt: KillReceipt | None = None
     wrong: list[str] = field(default_factory=list)
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ def _is_killed(stage: Stage) -> Seen:
     before = session.status()
     future = session.submit(payloads.wait_for_ever, str(marker), timeout=CASE_TIMEOUT_S)
     checks.that(_wait_for(marker.exists), "the run did not begin")
+    assert before.pid is not None
     os.kill(before.pid, signal.SIGKILL)  # the session process itself; the one place where a bare pid is meant
     error = future.exception(timeout=CASE_TIMEOUT_S)
     checks.that(type(error) is errors.SessionDied, f"SessionDied was expected, not {error!r}")
@@ -228,7 +233,8 @@ def _tests(stage: Stage) -> Seen:
     lines = result.text.strip().splitlines()
     summary = re.sub(r" in [\d.]+s.*", "", lines[-1]) if lines else result.stderr.decode("utf-8", "replace")[-200:]
     if "No module named pytest" in result.stderr.decode("utf-8", "replace"):
-        summary = "pytest is not installed: pip install 'procession[demo]'"
+        why = "pytest is not installed: pip install pytest"
+        return Seen("not played", why, result.report.receipt, skipped=why)
     checks.that(result.exit_code == 1, f"exit code {result.exit_code}")
     checks.that(summary == "1 failed, 5 passed", f"its last line is {summary!r}")
     return Seen(result.report.how(), f"pytest's own words: {summary}", result.report.receipt, checks.wrong)

@@ -25,7 +25,7 @@ PARALLEL: Final = 4
 
 @dataclass(frozen=True)
 class Row:
-    """A case as it stands. state: waiting, running, right or wrong."""
+    """A case as it stands. state: waiting, running, right, wrong or skipped."""
 
     case: Case
     state: str = "waiting"
@@ -51,7 +51,7 @@ class Row:
             "title": self.case.title,
             "expected": self.case.expected,
             "sandbox": self.case.sandbox.level,
-            "ok": self.state == "right",
+            "ok": self.state in ("right", "skipped"),
             "state": self.state,
             "ended": seen.ended if seen else None,
             "got": seen.got if seen else None,
@@ -116,4 +116,5 @@ def _play_one(host: Host, case: Case, parent: Path) -> Row:
     wrong = list(seen.wrong)
     if seen.receipt is not None and seen.receipt.left:
         wrong.append(f"{seen.receipt.left} processes could not be proved gone")
-    return Row(case, "wrong" if wrong else "right", elapsed_s, seen, tuple(wrong))
+    state = "wrong" if wrong else "skipped" if seen.skipped else "right"
+    return Row(case, state, elapsed_s, seen, tuple(wrong))

@@ -39,6 +39,7 @@ def _killed_s(session: Session) -> tuple[float, float]:
         if not wait_until(sign.exists, WAIT_S):
             raise TimeoutError("the run did not start")
         pid = session.status().pid
+        assert pid is not None
         ended: Future[float] = Future()
         running.add_done_callback(lambda _: ended.set_result(time.perf_counter()))
         began = time.perf_counter()

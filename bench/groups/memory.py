@@ -27,6 +27,8 @@ def measure(effort: Effort) -> Iterator[Measured]:
             for _ in range(effort.count(500, quick=100)):
                 session.echo(SMALL)
             status = session.status()
+            assert status.keeper_pid is not None
+            assert status.pid is not None
             pids = {status.keeper_pid, status.pid, *children_of(status.pid)}
             totals.append(sum(private_bytes(pid) for pid in pids) / MB)
             keepers.append(private_bytes(status.keeper_pid) / MB)

@@ -164,7 +164,7 @@ class CallLedger(Generic[E]):
                 if not wait:
                     raise MailboxFull(
                         f"{len(self._unstarted)} calls ({self._unstarted_bytes} bytes) wait in this session's mailbox already",
-                        hint="wait for some of them, or pass wait=True to queue",
+                        hint="wait for some of them to end, or cancel some",
                     )
                 entry.state = "waiting"
                 heappush(self.waiting, seq)

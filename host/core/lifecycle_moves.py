@@ -110,10 +110,10 @@ class Step:
             zygotes_lost=0,
             reason=reason or ("" if kind == "stopped" else kind),
         )
+        self.do(Announce(f"session.{phase}", self.state.reason))  # before whoever is told can cause the next event
         self.do(FailPending(kind))
         self.answer("up", kind)
         self.answer("over", "over")
-        self.do(Announce(f"session.{phase}", self.state.reason))
 
     def forget(self) -> None:
         self.rest("gone", "removed")

@@ -111,7 +111,7 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RestartHistory:
-    """What the policy remembers: when the counted ends of the window were (at most `intensity`), and a total."""
+    """What the policy remembers: when the counted ends of the window were (at most `intensity`), and how many in all."""
 
     counted_at: tuple[float, ...] = ()
     restarts: int = 0
@@ -209,7 +209,7 @@ def decide(
         case "leave":
             return history, Leave(f"{exit}; restart type {policy.type}", exit.is_crash)
         case "restart free":
-            return replace(history, restarts=history.restarts + 1), Restart(0.0, counted=False)
+            return history, Restart(0.0, counted=False)
         case "restart":
             return _counted(policy, history, exit, now, rng)
         case _:

@@ -20,8 +20,10 @@ from procession.ipc.core.item_ring import ItemRing
 
 #: Calls of one client under way; as many as the mailbox of one session holds.
 CALLS_MAX: Final = 256
+#: Looks and orders (status, cancel, kill, ...) beyond those: whoever has flooded the host with work can still end it.
+ORDERS_MAX: Final = 32
 #: Withdrawals that may arrive before their call: they overtake, so at most one for each call that can be under way.
-EARLY_MAX: Final = CALLS_MAX
+EARLY_MAX: Final = CALLS_MAX + ORDERS_MAX
 
 
 class ServedCall:
@@ -56,9 +58,9 @@ class ServedCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    @property
-    def full(self) -> bool:
-        return len(self._calls) >= CALLS_MAX
+    def is_full(self, *, for_work: bool) -> bool:
+        """Say whether there is no place for one more call."""
+        return len(self._calls) >= (CALLS_MAX if for_work else CALLS_MAX + ORDERS_MAX)
 
     def number(self, seq: int) -> bool:
         """Take the number of a new call; False when it was withdrawn before it came. Raises ProtocolBreach."""

@@ -49,6 +49,8 @@ class RunDone(Body, frozen=True, kw_only=True):
 class ExecBody(Body, frozen=True, kw_only=True):
     """argv, or one string for `sh -c`. payload in: bytes for standard input.
 
+    argv_bytes, cwd_bytes: the same where something in it is not UTF-8; argv and cwd are then only for reading.
+
     lossless: stream every byte; a caller that takes them slowly slows the command down instead of losing any.
     """
 
@@ -58,6 +60,8 @@ class ExecBody(Body, frozen=True, kw_only=True):
     env: dict[str, str] | None = None
     limits: Limits = Limits()
     lossless: bool = False
+    argv_bytes: tuple[bytes, ...] = ()
+    cwd_bytes: bytes = b""
 
 
 class ExecDone(Body, frozen=True, kw_only=True):
@@ -178,6 +182,8 @@ class ReportDone(Body, frozen=True, kw_only=True):
 
 
 class StoryDone(Body, frozen=True, kw_only=True):
+    """How a session came to be as it is: its status, its last steps, its last end, and what was printed before that."""
+
     status: SessionStatus
     story: tuple[Transition, ...] = ()
     report: RunReport | None = None
@@ -238,3 +244,10 @@ _ROWS: Final = (
 
 #: name -> operation
 OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}
+
+
+def is_work(op: Operation, body: msgspec.Struct) -> bool:
+    """Say whether a call is work, which takes as long as it takes, and not a look or an order that a flood must not keep out."""
+    if op.target == "session":
+        return op.lane != "control"
+    return op.name == "start_session" or (isinstance(body, FollowBody) and body.follow)

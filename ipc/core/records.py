@@ -39,10 +39,19 @@ class KillReceipt(Record, frozen=True, kw_only=True):
 
 
 class RunReport(Record, frozen=True, kw_only=True):
-    """How one run, or one incarnation of a session, ended."""
+    """How one run, or one incarnation of a session, ended.
+
+    tool: the function, the program, `run_code` or `session`. pid: of its main process, which is gone; None when none was
+    forked. ended: in one word; `exit_code` or `signal` say more where its process ended by itself. peak_memory_bytes: of
+    its processes, less what a function's worker began with; a command's is never less than what the fork before it had.
+    cpu_s: of all its processes. stderr_tail: the last that it printed there. stack: where it was when a signal ended it,
+    as far as that can be known. receipt: what ending its processes did. limits_hit: limits for which the kernel refused
+    it something, though they did not end it. restored_to: the number of the last change of state that the next
+    incarnation has; applied: whether this call's own change was kept; both None where there is no state to speak of.
+    """
 
     tool: str = ""
-    pid: int = 0
+    pid: int | None = None
     elapsed_s: float = 0.0
     ended: EndKind = "unknown"
     exit_code: int | None = None
@@ -99,6 +108,7 @@ class CodeResult(Record, frozen=True, kw_only=True):
     """What a cell of the session's interpreter did.
 
     value: repr of the last expression, None when there was none or it was None. error: traceback text when it raised.
+    exit_code: what it ended the interpreter with (`sys.exit(3)`; of a text it is 1, as in any program), None when it did not.
     fresh: the interpreter was (re)started for this cell, so earlier names are gone.
     """
 
@@ -107,6 +117,7 @@ class CodeResult(Record, frozen=True, kw_only=True):
     value: str | None = None
     error: str | None = None
     error_type: str | None = None
+    exit_code: int | None = None
     fresh: bool = False
     stdout_dropped: int = 0
     stderr_dropped: int = 0
@@ -118,11 +129,11 @@ class CodeResult(Record, frozen=True, kw_only=True):
 
 
 class ProcessInfo(Record, frozen=True, kw_only=True):
-    """One long-lived command of a session."""
+    """One long-lived command of a session. pid: None when it is over, for the number may be another's by now."""
 
     id: str
     argv: tuple[str, ...]
-    pid: int
+    pid: int | None = None
     running: bool
     started_s_ago: float
     exit_code: int | None = None
@@ -155,15 +166,17 @@ class Transition(Record, frozen=True, kw_only=True):
 class SessionStatus(Record, frozen=True, kw_only=True):
     """A session at this moment.
 
-    phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid: of the session process, 0 when there is
-    none. restarts: starts after a crash, in all. reason: why it failed or is down.
+    phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid, keeper_pid: of the session
+    process and of its keeper, None when there is none. restarts: starts after an end that counted
+    (of a lost zygote none does), in all. reason: why it failed or is
+    down.
     """
 
     id: str
     name: str
     phase: str
-    pid: int = 0
-    keeper_pid: int = 0
+    pid: int | None = None
+    keeper_pid: int | None = None
     incarnation: int = 0
     restarts: int = 0
     calls: int = 0
@@ -178,7 +191,11 @@ class SessionStatus(Record, frozen=True, kw_only=True):
 
 
 class CallInfo(Record, frozen=True, kw_only=True):
-    """One call of a session, running or recently over."""
+    """One call of a session, running or recently over.
+
+    id: good for `cancel`. op: the verb. state: queued (in the host), sent, running or over. incarnation: of the process that
+    has it. timeout_s: its deadline, from when it was made. outcome: how it ended, in one word.
+    """
 
     id: str
     seq: int
@@ -203,7 +220,13 @@ class Event(Record, frozen=True, kw_only=True):
 
 
 class Statistics(Record, frozen=True, kw_only=True):
-    """Counters of a host since it started; `lag_ms_max` is the worst delay of its loop seen so far."""
+    """Counters of a host since it started.
+
+    sessions: listed, those that were stopped too; running: of those with a process. calls: over by now; failed: of those
+    with an error; late: answers that came after their calls were over. restarts: after ends that counted; starts: of
+    session processes in all. breaches: session processes that broke the protocol and were ended for it. lag_ms_max: the
+    worst delay of its loop; lag_warnings: delays that were an event; lag_culprit: where its loop was in the last of them.
+    """
 
     pid: int
     uptime_s: float

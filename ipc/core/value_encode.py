@@ -34,6 +34,8 @@ _RECORD_TURNS_MAX: Final = 8
 _NODE_OBJECT_BYTES_MAX: Final = 320
 """No value is estimated higher, its share of its container included: often saves a scan."""
 
+_OTHER_WAY: Final = "write it to a file and return the path"
+
 _encode = msgspec.msgpack.Encoder().encode
 
 _SCALARS: Final = frozenset(map(id, (type(None), bool, int, float, str)))
@@ -112,7 +114,11 @@ def encode_value(
         raise UnsupportedValue(path, name, f"a {name} that cannot be read", hint) from None
     if len(data) > bytes_max:
         raise UnsupportedValue(
-            path, type_name(type(obj)), f"{len(data)} bytes long", f"the limit is {bytes_max} bytes", too_large=True
+            path,
+            type_name(type(obj)),
+            f"{len(data)} bytes long",
+            f"the limit is {bytes_max} bytes; {_OTHER_WAY}",
+            too_large=True,
         )
     if nodes * _NODE_OBJECT_BYTES_MAX + len(data) * WIDE_CHAR_BYTES > RESULT_OBJECT_BYTES_MAX:
         _check_memory(obj, data, path, nodes_max, depth_max)
@@ -124,7 +130,7 @@ def _check_memory(obj: object, data: bytes, path: str, nodes_max: int, depth_max
     object_bytes = measure(data, nodes_max=nodes_max, depth_max=tags.wire_depth(depth_max))[1]
     if object_bytes > RESULT_OBJECT_BYTES_MAX:
         what = f"about {object_bytes >> 20} MiB of objects"
-        hint = f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB; return it as bytes, or write it to a file"
+        hint = f"the limit is {RESULT_OBJECT_BYTES_MAX >> 20} MiB; {_OTHER_WAY}"
         raise UnsupportedValue(path, type_name(type(obj)), what, hint, too_large=True)
 
 
@@ -188,7 +194,7 @@ class Packer:
             raise Refused(
                 type_name(type(obj)),
                 "more than it may hold",
-                f"the limit is {self.nodes_max} values in all",
+                f"the limit is {self.nodes_max} values in all; {_OTHER_WAY}",
                 too_large=True,
             )
 
@@ -197,7 +203,10 @@ class Packer:
         self.bytes_left -= count
         if self.bytes_left < 0:
             raise Refused(
-                type_name(type(obj)), "too large", f"the limit is {self.bytes_max} bytes in all", too_large=True
+                type_name(type(obj)),
+                "too large",
+                f"the limit is {self.bytes_max} bytes in all; {_OTHER_WAY}",
+                too_large=True,
             )
 
     def enter(self, obj: object) -> None:

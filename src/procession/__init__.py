@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from procession.api.aio import AsyncProcess as AsyncProcess
     from procession.api.aio import AsyncSession as AsyncSession
     from procession.api.executor import IsolatedExecutor as IsolatedExecutor
+    from procession.api.futures import CallFuture as CallFuture
     from procession.api.host import Host as Host
     from procession.api.isolated import isolated as isolated
     from procession.api.sandbox import Sandbox as Sandbox
@@ -59,13 +60,18 @@ if TYPE_CHECKING:
     from procession.ipc.core.errors import ToolResultInvalid as ToolResultInvalid
     from procession.ipc.core.errors import ToolTimedOut as ToolTimedOut
     from procession.ipc.core.limits import Limits as Limits
+    from procession.ipc.core.operations import StoryDone as StoryDone
+    from procession.ipc.core.records import CallInfo as CallInfo
     from procession.ipc.core.records import CodeResult as CodeResult
     from procession.ipc.core.records import CommandResult as CommandResult
     from procession.ipc.core.records import Event as Event
     from procession.ipc.core.records import KillReceipt as KillReceipt
     from procession.ipc.core.records import OutputChunk as OutputChunk
+    from procession.ipc.core.records import ProcessInfo as ProcessInfo
     from procession.ipc.core.records import RunReport as RunReport
     from procession.ipc.core.records import SessionStatus as SessionStatus
+    from procession.ipc.core.records import Statistics as Statistics
+    from procession.ipc.core.records import Transition as Transition
 
 __all__ = [
     "AgentError",
@@ -75,6 +81,8 @@ __all__ = [
     "AsyncSession",
     "CallCancelled",
     "CallCycle",
+    "CallFuture",
+    "CallInfo",
     "CallTimedOut",
     "CodeResult",
     "CommandResult",
@@ -97,6 +105,7 @@ __all__ = [
     "OutputChunk",
     "PermissionDenied",
     "Process",
+    "ProcessInfo",
     "ProcessionError",
     "ProtocolError",
     "RateLimited",
@@ -111,7 +120,9 @@ __all__ = [
     "SessionRestarting",
     "SessionStatus",
     "StartFailed",
+    "Statistics",
     "StorageError",
+    "StoryDone",
     "ToolCrashed",
     "ToolFailed",
     "ToolLimitExceeded",
@@ -120,6 +131,7 @@ __all__ = [
     "ToolRaised",
     "ToolResultInvalid",
     "ToolTimedOut",
+    "Transition",
     "__version__",
     "isolated",
 ]
@@ -128,6 +140,8 @@ _HOMES = {
     "AsyncHost": "procession.api.aio",
     "AsyncProcess": "procession.api.aio",
     "AsyncSession": "procession.api.aio",
+    "CallFuture": "procession.api.futures",
+    "CallInfo": "procession.ipc.core.records",
     "CodeResult": "procession.ipc.core.records",
     "CommandResult": "procession.ipc.core.records",
     "Event": "procession.ipc.core.records",
@@ -137,10 +151,14 @@ _HOMES = {
     "Limits": "procession.ipc.core.limits",
     "OutputChunk": "procession.ipc.core.records",
     "Process": "procession.api.session",
+    "ProcessInfo": "procession.ipc.core.records",
     "RunReport": "procession.ipc.core.records",
     "Sandbox": "procession.api.sandbox",
     "Session": "procession.api.session",
     "SessionStatus": "procession.ipc.core.records",
+    "Statistics": "procession.ipc.core.records",
+    "StoryDone": "procession.ipc.core.operations",
+    "Transition": "procession.ipc.core.records",
     "isolated": "procession.api.isolated",
 }
 """Public name to the module that defines it; what is not here is an error class."""

@@ -5,7 +5,9 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -46,12 +48,13 @@ class Ended:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a command line: ours, able to import procession, without colours or a data directory."""
+    """Return the environment of a command line: ours, able to import procession, without a data directory or a terminal's size.
+
+    Whoever starts pytest may have loaded readline, which puts LINES and COLUMNS into the environment of its children.
+    """
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))
-    env = {**os.environ, "PYTHONPATH": path, **(extra or {})}
-    if not (extra and "PROCESSION_DATA_DIR" in extra):
-        env.pop("PROCESSION_DATA_DIR", None)
-    return env
+    ours = {name: text for name, text in os.environ.items() if name not in {"PROCESSION_DATA_DIR", "LINES", "COLUMNS"}}
+    return {**ours, "PYTHONPATH": path, **(extra or {})}
 
 
 def command(*args: str | Path) -> list[str]:
@@ -131,8 +134,10 @@ def host_up(data_dir: Path) -> Iterator[Path]:
 class Terminal:
     """A command line in a terminal of its own, as the foreground of a session of its own."""
 
-    def __init__(self, *args: str | Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *args: str | Path, env: Mapping[str, str] | None = None, size: tuple[int, int] = (0, 0)) -> None:
+        """size: rows and columns; without it the terminal does not say, and 80 columns are taken."""
         self._us, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         self._seen = b""
 
         def take_terminal() -> None:
@@ -165,6 +170,12 @@ class Terminal:
     def shown(self) -> str:
         """Everything that the terminal has shown so far."""
         return self._seen.decode(errors="replace")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines it has shown, as written: without colours, and what was drawn over an earlier line is one of its own."""
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.shown)
+        return [re.split(r"\x1b\[[0-9;?]*[A-Za-z]", line.rstrip("\r"))[-1].rstrip() for line in plain.split("\n")]
 
     def wait_for(self, words: str, *, timeout_s: float = TIMEOUT_S) -> None:
         """Read the screen until `words` are on it."""

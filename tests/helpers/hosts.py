@@ -36,6 +36,13 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
+def pid_of(session: Session) -> int:
+    """Return the pid of the session's process, which must be there."""
+    pid = session.status().pid
+    assert pid is not None, "the session has no process"
+    return pid
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Seen:

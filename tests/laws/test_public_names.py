@@ -17,9 +17,12 @@ ERRORS = """
     ToolLimitExceeded ToolOutOfMemory ToolOutcomeUnknown ToolRaised ToolResultInvalid ToolTimedOut
 """.split()
 
-FACES = "AsyncHost AsyncProcess AsyncSession Host IsolatedExecutor Process Session isolated".split()
+FACES = "AsyncHost AsyncProcess AsyncSession CallFuture Host IsolatedExecutor Process Session isolated".split()
 
-VALUES = "CodeResult CommandResult Event KillReceipt Limits OutputChunk RunReport Sandbox SessionStatus".split()
+VALUES = """
+    CallInfo CodeResult CommandResult Event KillReceipt Limits OutputChunk ProcessInfo RunReport Sandbox SessionStatus
+    Statistics StoryDone Transition
+""".split()
 
 PUBLIC = sorted([*ERRORS, *FACES, *VALUES, "__version__"])
 
@@ -38,6 +41,13 @@ def test_no_other_name_is_public() -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_can_be_imported(name: str) -> None:
     assert getattr(procession, name) is not None
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if not name.startswith("_")])
+def test_the_help_of_a_public_name_begins_with_what_it_is(name: str) -> None:
+    text = getattr(procession, name).__doc__ or ""
+    assert len(text) > 20
+    assert not text.startswith(("See the module", f"{name}("))  # the latter is what a dataclass without one gets
 
 
 @pytest.mark.parametrize("name", ERRORS)

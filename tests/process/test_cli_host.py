@@ -97,9 +97,10 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     assert ended.code == 1
     assert ended.err.startswith("procession: ")
     assert "Traceback" not in ended.err
-    detached = procession("up", "-d", "--data-dir", tmp_path / "file")
-    assert detached.code == 1
-    assert "Traceback" not in detached.err
+    for folder, words in ((tmp_path / "file", "is not a folder"), (tmp_path / "file" / "x", "Not a directory")):
+        procession("up", "-d", "--data-dir", folder).refused(1, str(tmp_path / "file"), words, "--data-dir DIR")
+    home = {"HOME": "/proc", "XDG_DATA_HOME": ""}
+    procession("up", "-d", env=home).refused(1, "/proc/", "No such file or directory", "--data-dir DIR")
 
 
 @pytest.mark.guarantee("R-73")
@@ -152,6 +153,8 @@ def test_an_unknown_session_for_a_programs_verb(host: Path, words: list[str]) ->
         (["new", "--sandbox", "strict"], 5, "strict"),
         (["stop", "x", "--grace", "-1"], 2, "--grace"),
         (["events", "--since", "x"], 2, "--since"),
+        (["events", "--since", "-5"], 2, "--since"),
+        (["status", "--data-dir", ""], 2, "an empty path"),
         (["ps", "--bogus"], 2, "no such option"),
         (["kill"], 2, "missing argument"),
         (["nonsense"], 2, "no such command 'nonsense'"),
@@ -160,6 +163,15 @@ def test_an_unknown_session_for_a_programs_verb(host: Path, words: list[str]) ->
 )
 def test_what_is_wrong_with_a_command_line_is_said(host: Path, words: list[str], code: int, said: str) -> None:
     procession(*words, env={"PROCESSION_DATA_DIR": str(host)}).refused(code, said)
+
+
+def test_a_word_that_is_not_utf_8_is_refused_or_passed_on(host: Path, session: str) -> None:
+    procession("status", "\udcff", "--data-dir", host).refused(2, "not UTF-8: '\\udcff'")
+    procession("python", "--data-dir", host, session, "'\udcff'").refused(125, "not UTF-8")
+    done = procession(
+        "exec", "--data-dir", host, session, "--", "sh", "-c", 'test "$1" = "$(printf "\\377")"', "", "\udcff"
+    )
+    assert done.code == 0, done.err
 
 
 def test_nothing_was_started_by_a_wrong_command_line(host: Path) -> None:
@@ -180,7 +192,13 @@ def test_of_several_sessions_the_good_ones_are_done(host: Path, session: str) ->
     ended = procession("kill", "absent", session, "--data-dir", host)
     assert ended.code == 3
     assert "no session 'absent'" in ended.err
-    assert f"{session} killed" in ended.out
+    assert f"({session}) killed: " in ended.out
+
+
+def test_what_is_done_is_confirmed_with_name_and_id(host: Path) -> None:
+    ident = procession("new", "--name", "confirmed", "--data-dir", host).out.strip()
+    for verb, did in (("restart", "restarted"), ("kill", "killed: "), ("stop", "stopped: "), ("rm", "removed")):
+        assert procession(verb, "confirmed", "--data-dir", host).out.startswith(f"confirmed ({ident}) {did}")
 
 
 # --- sessions -----------------------------------------------------------------------------------------------
@@ -200,6 +218,9 @@ def test_execs_own_failures(host: Path, session: str) -> None:
     procession(*at, "--timeout", "-1", session, "--", "true").refused(125, "timeout")
     procession(*at, "--timeout", "0.2", session, "--", "sleep", "60").refused(124, "killed sleep", "0 left")
     procession(*at, session, "--").refused(125, "no command")
+    procession(*at, session, "--timeout", "1", "--", "true").refused(
+        125, "'--timeout' comes after", "options come before ID"
+    )
 
 
 def test_exec_passes_standard_input_on(host: Path, session: str) -> None:
@@ -246,6 +267,88 @@ def test_python_talks_line_by_line_on_a_terminal(host: Path, session: str) -> No
         terminal.wait_for("ZeroDivisionError")
         terminal.type("\x04")
         assert terminal.wait() == 1  # the last cell's
+
+
+def test_python_ends_with_the_code_that_the_cell_exits_with(host: Path, session: str) -> None:
+    at = ["python", "--data-dir", str(host), session]
+    assert procession(*at, "x = 1").err == "procession: a fresh interpreter: it has no names of earlier calls\n"
+    for cell, code, said in (("exit(0)", 0, ""), ("import sys; sys.exit(3)", 3, ""), ("exit('words')", 1, "words\n")):
+        ended = procession(*at, cell)
+        assert (ended.code, ended.out) == (code, "")
+        assert ended.err.splitlines(keepends=True)[-1:] == (
+            [said] if said else ended.err.splitlines(keepends=True)[-1:]
+        )
+        assert "SystemExit" not in ended.err
+    fresh = procession(*at, "x")
+    assert fresh.code == 1
+    assert fresh.err.startswith("procession: a fresh interpreter")
+    assert ask(host, "python", session, "7")["exit_code"] is None  # type: ignore[index]
+    assert procession("python", "--json", *at[1:], "exit(4)").code == 4
+
+
+@pytest.mark.parametrize(("typed", "code"), [("exit()", 0), ("quit", 0), ("import sys; sys.exit(3)", 3)])
+def test_leaving_the_prompt(host: Path, session: str, typed: str, code: int) -> None:
+    with Terminal("python", "--data-dir", host, session) as terminal:
+        terminal.wait_for(">>> ")
+        terminal.type("kept = 1\n")
+        terminal.wait_for("fresh")
+        terminal.type(f"{typed}\n")
+        assert terminal.wait() == code
+    assert "SystemExit" not in terminal.shown
+    kept = procession("python", "--data-dir", host, session, "'kept' in globals()").out
+    assert kept == (
+        "False\n" if "sys" in typed else "True\n"
+    )  # to leave the prompt ends nothing, sys.exit() its interpreter
+
+
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+
+
+@pytest.mark.parametrize(
+    ("first", "became"), [("", "names are kept"), (DEAF, "names are gone")], ids=["heeded", "deaf"]
+)
+def test_ctrl_c_says_what_became_of_the_names(host: Path, session: str, first: str, became: str) -> None:
+    cell = f"{first}print('begun', flush=True)\nwhile True: pass"
+    with Terminal("python", "--data-dir", host, session, cell) as terminal:
+        terminal.wait_for("begun")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    assert f"SIGINT: {'killed' if first else 'interrupted'} the cell" in terminal.shown
+    assert became in " ".join(terminal.lines)
+
+
+def test_a_deadline_says_what_became_of_the_names(host: Path, session: str) -> None:
+    at = ["python", "--data-dir", str(host), "--timeout", "0.3", session]
+    heeded = procession(*at, "x = 1\nwhile True: pass")
+    assert heeded.code == 124
+    assert "interrupted the cell at its deadline" in heeded.err
+    assert "its names are kept" in heeded.err
+    deaf = procession(*at, DEAF + "x\nwhile True: pass")
+    assert deaf.code == 124
+    assert "killed the cell and its interpreter at its deadline" in deaf.err
+
+
+def test_hints_are_in_the_words_of_a_shell(host: Path, tmp_path: Path) -> None:
+    at = ("--data-dir", host)
+    procession("up", *at).refused(1, "`procession down`")
+    ident = procession("new", tmp_path, "--name", "hinted", *at).out.strip()
+    procession("new", tmp_path, *at).refused(1, ident, "--share")
+    procession("new", "--sandbox", "strict", *at).refused(5, "--sandbox off")
+    procession("stop", "absent", *at).refused(3, "`procession ps --all` lists them")
+    assert procession("stop", "hinted", *at).code == 0
+    procession("exec", *at, "hinted", "true").refused(125, f"`procession restart {ident}` brings it back")
+    assert procession("restart", "hinted", *at).code == 0
+    assert procession("exec", *at, "hinted", "true").code == 0
+    assert procession("rm", "hinted", *at).code == 0
+
+
+def test_no_more_sessions_than_the_host_was_started_for(tmp_path: Path) -> None:
+    assert procession("up", "-d", "--max-sessions", "1", "--data-dir", tmp_path).code == 0
+    try:
+        assert procession("new", "--data-dir", tmp_path).code == 0
+        procession("new", "--data-dir", tmp_path).refused(5, "--max-sessions")
+    finally:
+        assert procession("down", "--data-dir", tmp_path).code == 0
 
 
 def test_kill_and_restart_and_why(host: Path, session: str) -> None:
@@ -325,6 +428,25 @@ def test_logs_follow_until_ctrl_c(host: Path, session: str) -> None:
         assert rest_of(process.stderr) == ""
 
 
+def test_logs_of_a_call_that_is_not_there(host: Path, session: str) -> None:
+    assert procession("exec", "--data-dir", host, session, "true").code == 0
+    (call,) = [call for call in ask(host, "inspect", session)["calls"] if call["op"] == "exec"]  # type: ignore[index]
+    silent = procession("logs", "--call", str(call["seq"]), "--data-dir", host, session)
+    assert (silent.code, silent.out, silent.err) == (0, "", "")
+    procession("logs", "--call", "999", "--data-dir", host, session).refused(1, "no call 999", "procession inspect")
+
+
+def test_events_followed_begin_with_those_that_are_kept(host: Path, session: str) -> None:
+    kept = ask(host, "events", "--session", session)
+    assert isinstance(kept, list)
+    with running("events", "-f", "--json", "--data-dir", host, "--session", session) as process:
+        assert process.stdout is not None
+        for event in kept:
+            assert json.loads(process.stdout.readline())["number"] == event["number"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
 def test_events_follow_until_ctrl_c(host: Path, session: str) -> None:
     with running("events", "-f", "--json", "--data-dir", host, "--session", session, "--since", "0") as process:
         assert json.loads(line_of(process.stdout))["session"] == session
@@ -339,6 +461,34 @@ def test_ps_watches_as_json_lines_until_ctrl_c(host: Path, session: str) -> None
             assert session in [one["id"] for one in json.loads(line_of(process.stdout))]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
+
+
+@pytest.fixture
+def far_session(host: Path, tmp_path: Path) -> Iterator[str]:
+    """A session of a project whose path is longer than a terminal is wide."""
+    project = tmp_path / "a-project-in" / "a-folder-far" / "below-others" / "called-this"
+    project.mkdir(parents=True)
+    ident = procession("new", project, "--name", "far", "--data-dir", host).out.strip()
+    yield ident
+    procession("rm", ident, "--data-dir", host)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_their_terminal(host: Path, session: str, far_session: str, columns: int) -> None:
+    with Terminal("ps", "--data-dir", host, size=(24, columns)) as terminal:
+        assert terminal.wait() == 0
+    assert all(len(line) <= columns for line in terminal.lines)
+    (private,) = [line for line in terminal.lines if line.startswith(session[:8])]  # a line each
+    (far,) = [line for line in terminal.lines if line.startswith(far_session[:8])]
+    assert "(private)" in private
+    assert "far " in far
+    assert "called-this" in far
+    assert ("INC" in terminal.shown) == (columns == 120)
+    with Terminal("doctor", "--data-dir", host, size=(24, columns)) as terminal:
+        assert terminal.wait() == 0
+    assert all(len(line) <= columns for line in terminal.lines)
+    assert len(terminal.lines) <= 24
+    assert "pidfd_open works, Linux" in terminal.shown
 
 
 def test_ps_watches_in_place_on_a_terminal(host: Path, session: str) -> None:

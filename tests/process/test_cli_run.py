@@ -1,6 +1,5 @@
 """`procession run`: any script, isolated, exactly as python would run it; its exit code passed on, its end on time."""
 
-import hashlib
 import os
 import re
 import signal
@@ -75,6 +74,15 @@ def test_over_its_memory_it_is_killed(tmp_path: Path) -> None:
     ended.refused(137, "killed", "memory limit", "0 left")
 
 
+def test_an_allocation_that_its_limit_refuses_is_told(tmp_path: Path) -> None:
+    path = script(tmp_path, "x = b'x' * (1 << 30)")
+    ended = procession("run", "--memory", "64M", path)
+    assert ended.code == 1
+    assert ended.err.endswith(
+        "MemoryError\nprocession: it asked for more memory than its limit lets it have: --memory 64M\n"
+    )
+
+
 def test_over_its_cpu_time_it_is_killed(tmp_path: Path) -> None:
     ended = procession("run", "--cpu", "0.3", "--timeout", "20", script(tmp_path, "while True: pass"))
     ended.refused(137, "killed", "cpu limit")
@@ -104,7 +112,18 @@ def test_a_file_that_cannot_be_run(tmp_path: Path) -> None:
     procession("run", broken).refused(126, "cannot be executed")
     orphan = script(tmp_path, "#!/no/such/interpreter\n", "orphan")
     orphan.chmod(0o755)
-    procession("run", orphan).refused(127, "there is no command")
+    procession("run", orphan).refused(127, "#! line", "orphan", "'/no/such/interpreter'")
+    foreign = script(tmp_path, "#!/bin/sh\r\necho hi\r\n", "foreign")
+    foreign.chmod(0o755)
+    procession("run", foreign).refused(127, "'/bin/sh\\r'", "line ends")
+
+
+def test_a_command_is_no_file_and_that_is_said(tmp_path: Path) -> None:
+    procession("run", "sh", "-c", "x", cwd=tmp_path).refused(
+        127, "no file 'sh'", "procession run /", "procession exec ID -- sh"
+    )
+    procession("run", "--", "sh", "x", cwd=tmp_path).refused(127, "no file 'sh'", "/sh x`")
+    assert "hint" not in procession("run", "no-such-command", cwd=tmp_path).err
 
 
 @pytest.mark.parametrize(
@@ -134,7 +153,7 @@ def test_no_file_at_all() -> None:
 def test_a_stronger_sandbox_is_refused_not_weakened(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     ended = procession("run", "--sandbox", "strict", script(tmp_path, f"open({str(marker)!r}, 'w')"))
-    ended.refused(126, "strict", "Sandbox.off()")
+    ended.refused(126, "strict", "--sandbox off")
     assert not marker.exists()
 
 
@@ -163,6 +182,13 @@ def test_it_sees_what_python_would_show_it(tmp_path: Path) -> None:
     assert ours.out == theirs.stdout
 
 
+def test_what_is_not_utf_8(tmp_path: Path) -> None:
+    script(tmp_path, "import os, sys; print(ascii(sys.argv[1]), 'ODD' in os.environ)")
+    ended = procession("run", "script.py", "\udcff", cwd=tmp_path, env={"ODD": "\udcff"})
+    assert (ended.code, ended.out) == (0, "'\\udcff' False\n")
+    assert ended.err == "procession: the environment variable ODD is not UTF-8 and is left out\n"
+
+
 def test_another_folder(tmp_path: Path) -> None:
     below = tmp_path / "below"
     below.mkdir()
@@ -170,27 +196,11 @@ def test_another_folder(tmp_path: Path) -> None:
     assert procession("run", "--cwd", "below", "script.py", cwd=tmp_path).out == f"{below}\n"
 
 
-def test_standard_input_is_passed_through(tmp_path: Path) -> None:
-    text = "import sys, hashlib; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
-    data = os.urandom(3_000_000)
-    assert procession("run", script(tmp_path, text), input=data).out == hashlib.sha256(data).hexdigest() + "\n"
-
-
-def test_code_from_standard_input() -> None:
-    ended = procession("run", "-", "a", input=b"import sys; print(sys.argv)")
-    assert (ended.code, ended.out) == (0, "['-', 'a']\n")
-
-
-def test_standard_input_that_never_ends_ends_with_the_deadline(tmp_path: Path) -> None:
-    never, kept_open = os.pipe()
-    try:
-        done = subprocess.run(command("run", "--timeout", "0.3", script(tmp_path, "")), stdin=never, env=environment(),
-                              capture_output=True, check=False, timeout=20)  # fmt: skip
-    finally:
-        os.close(never)
-        os.close(kept_open)
-    assert done.returncode == 124
-    assert b"standard input did not end" in done.stderr
+def test_a_terminal_is_not_handed_on(tmp_path: Path) -> None:
+    with Terminal("run", script(tmp_path, "input()")) as terminal:
+        assert terminal.wait() == 1
+    assert "EOFError" in terminal.shown
+    assert "the keyboard is not handed on" in terminal.shown
 
 
 def test_closed_standard_streams_are_no_obstacle(tmp_path: Path) -> None:
@@ -199,6 +209,17 @@ def test_closed_standard_streams_are_no_obstacle(tmp_path: Path) -> None:
     line = " ".join(["exec", *command("run", path), "<&-", ">&-", "2>&-"])
     assert subprocess.run(["sh", "-c", line], env=environment(), check=False, timeout=20).returncode == 0
     assert marker.exists()
+
+
+@pytest.mark.parametrize("verb", ["run", "--help"])
+def test_a_full_disk_is_one_line(tmp_path: Path, verb: str) -> None:
+    words = ["run", script(tmp_path, "print('x' * 100_000)")] if verb == "run" else ["--help"]
+    with open("/dev/full", "w") as full:
+        for unbuffered in ("", "1"):
+            done = subprocess.run(command(*words), env=environment({"PYTHONUNBUFFERED": unbuffered}), stdout=full, text=True,
+                                  stderr=subprocess.PIPE, check=False, timeout=20)  # fmt: skip
+            assert done.stderr == "procession: standard output cannot be written: No space left on device\n"
+            assert done.returncode == (125 if verb == "run" else 1)
 
 
 def test_a_program_that_is_not_python() -> None:

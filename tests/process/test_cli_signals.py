@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Terminal, is_over, line_of, procession, rest_of, running
+from helpers.hosts import pid_of
 from helpers.waiting import wait_until
 from procession import Host, Sandbox
 
@@ -22,7 +23,7 @@ SESSIONS = 20
 
 def _start_sessions(data_dir: Path, count: int) -> list[int]:
     with Host.connect(data_dir) as host:
-        return [host.start_session(sandbox=Sandbox.off()).status().pid for _ in range(count)]
+        return [pid_of(host.start_session(sandbox=Sandbox.off())) for _ in range(count)]
 
 
 def _deaf_run(data_dir: Path, marker: Path) -> list[str | Path]:

@@ -23,11 +23,13 @@ from helpers.control import NOTHING, RawClient, Served, ask, bytes_of, request, 
 from helpers.reactors import WAIT_S, in_loop
 from helpers.runs import User, run_python
 from helpers.waiting import wait_until
+from procession import Host, Sandbox
 from procession.api import remote, remote_call
 from procession.api.remote import RemoteBackend
 from procession.host import control_client_state, control_server
 from procession.host.control_client_state import PeerIdentity
 from procession.host.control_server import descends_from
+from procession.host.core.served_calls import CALLS_MAX, ORDERS_MAX
 from procession.host.paths import control_folder, socket_path, token_path
 from procession.ipc.core import frames
 from procession.ipc.core.backend import Outcome, Response
@@ -737,6 +739,47 @@ def test_the_calls_of_one_client_are_bounded(served: Served):
         assert [raw.next().seq for _ in range(256)] == list(range(1, 257))
         raw.send(ask(300, "echo", payload=b"x"))
         assert raw.next().payload == b"x"
+
+
+def test_a_client_that_has_flooded_the_host_can_still_look_and_kill(tmp_path: Path) -> None:
+    with Host(tmp_path / "data", sandbox=Sandbox.off()), Host.connect(tmp_path / "data") as client:
+        session = client.start_session(sandbox=Sandbox.off())
+        futures = [session.submit(time.sleep, 60) for _ in range(CALLS_MAX)]
+        verbs = {
+            "run": lambda: session.run(len, "x"),
+            "exec": lambda: session.exec(["true"]),
+            "new": client.start_session,
+        }
+        for name, verb in verbs.items():
+            with pytest.raises(HostOverloaded) as refused:
+                verb()
+            assert refused.value.code == "too_many_calls"
+            assert ("wait=True" in refused.value.hint) == (name == "run")
+        assert session.ping() > 0
+        assert session.status().phase == "ready"
+        assert client.statistics().pid == os.getpid()
+        assert [status.id for status in client.list_sessions()] == [session.id]
+        last = [call for call in session.calls() if call.op == "run"][-1]
+        assert session.cancel(last.id) in {"cancelling", "not_sent"}
+        assert session.kill().left == 0
+        for future in futures:
+            assert isinstance(future.exception(20), ProcessionError)
+        assert session.run(len, "room again") == 10
+
+
+def test_looks_and_orders_of_one_client_have_places_of_their_own_and_are_bounded_too(served: Served):
+    with RawClient(served.data_dir) as raw:
+        raw.next()
+        raw.send(*(ask(n, label="held") for n in range(1, CALLS_MAX + 1)))
+        served.backend.wait_held(CALLS_MAX)
+        raw.send(ask(301, "ping"))
+        assert isinstance(raw.next(), Answer)
+        raw.send(*(ask(400 + n, "status") for n in range(ORDERS_MAX)))
+        served.backend.wait_held(CALLS_MAX + ORDERS_MAX)
+        for number, op in enumerate(("status", "ping", "echo"), start=500):
+            raw.send(ask(number, op))
+            refused = raw.next()
+            assert (refused.seq, refused.error.code) == (number, "too_many_calls")
 
 
 def test_more_calls_than_places_wait_if_they_may_and_are_refused_if_not(served: Served, client: RemoteBackend):

@@ -80,12 +80,36 @@ def test_the_cases_can_be_listed_and_an_unknown_one_is_refused() -> None:
     procession("demo", "--case", "works", "--case", "nonsense").refused(2, "nonsense", "segfault")
 
 
-def test_without_pytest_its_case_says_so_and_is_wrong(tmp_path: Path) -> None:
+def test_without_pytest_its_case_is_skipped_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError('No module named pytest')")
-    ended = procession("demo", "--case", "pytest", env={"PYTHONPATH": f"{tmp_path}:{REPOSITORY / 'src'}"})
-    assert ended.code == 1
-    assert "pip install 'procession[demo]'" in ended.out
-    assert "0 of 1" in ended.out
+    env = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY / 'src'}"}
+    ended = procession("demo", "--case", "pytest", "--case", "works", env=env)
+    assert ended.code == 0
+    assert "skip " in ended.out
+    assert "pytest is not installed: pip install pytest" in ended.out
+    assert "1 of 2: every case ended as it should, 1 skipped; " in ended.out
+    found = procession("demo", "--case", "pytest", "--json", env=env)
+    assert (found.code, found.json["cases"][0]["state"]) == (0, "skipped")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_of_24_lines_all_of_it_can_be_read(columns: int) -> None:
+    with Terminal("demo", size=(24, columns)) as terminal:
+        assert terminal.wait() == 0
+    begin = max(at for at, line in enumerate(terminal.lines) if line.startswith("CASE "))
+    table = terminal.lines[begin:]
+    assert len(table) <= 24
+    assert all(len(line) <= columns for line in table)
+    assert {line.split(" ")[0] for line in table} >= {case.name for case in CASES}
+    assert any("ToolCrashed, with its exit code" in line for line in table)
+    assert "..." not in [line.strip() for line in terminal.lines]
+
+
+def test_on_a_terminal_too_low_for_the_table_each_case_is_a_line() -> None:
+    with Terminal("demo", "--case", "works", "--case", "raises", size=(5, 80)) as terminal:
+        assert terminal.wait() == 0
+    assert "CASE" not in terminal.shown
+    assert "ok     a working tool" in terminal.shown
 
 
 def test_the_sample_project_is_shipped(tmp_path: Path) -> None:
@@ -108,6 +132,7 @@ def _raise(error: Exception) -> Seen:
         (lambda: Seen("returned", "it"), ()),
         (lambda: Seen("returned", "it", KillReceipt(found=3)), ()),
         (lambda: Seen("returned", "it", wrong=["bad"]), ("bad",)),
+        (lambda: Seen("returned", "it", wrong=["bad"], skipped="no"), ("bad",)),
         (lambda: Seen("returned", "it", KillReceipt(left=2)), ("2 processes could not be proved gone",)),
         (lambda: _raise(InvalidRequest("no")), ("InvalidRequest: no",)),
         (lambda: _raise(ZeroDivisionError("by zero")), ("ZeroDivisionError: by zero",)),

@@ -3,11 +3,13 @@
 
 import asyncio
 import dataclasses
+import functools
 import os
 import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
@@ -15,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from helpers.four_faces import FACES, OFF, play
+from helpers.four_faces import FACES, OFF, Awaited, play
 from helpers.runs import run_python
 from procession import (
     AlreadyExists,
     AsyncHost,
     CallTimedOut,
+    Host,
     HostLost,
     InvalidRequest,
     Limits,
@@ -30,11 +33,13 @@ from procession import (
     SandboxUnavailable,
     SessionNotFound,
     SessionNotRunning,
+    StorageError,
     ToolCrashed,
     ToolRaised,
     ToolResultInvalid,
     ToolTimedOut,
 )
+from procession.ipc.core.bounds import RESULT_NODES_MAX
 
 pytestmark = pytest.mark.process
 
@@ -60,6 +65,10 @@ def make_row(n: int) -> Row:
 
 def add(a: int, b: int = 2) -> int:
     return a + b
+
+
+def count_up(n: int) -> list[int]:
+    return list(range(n))
 
 
 def lies() -> int:
@@ -100,6 +109,28 @@ def test_run(on_face: Play) -> None:
     on_face(scenario)
 
 
+def test_a_result_holds_a_million_values_and_says_what_to_do_with_more(on_face: Play) -> None:
+    async def scenario(host: Any) -> None:
+        s = await host.start_session()
+        assert await s.run(lambda n: list(range(n)), 60_000) == list(range(60_000))
+        assert await s.run(count_up, 60_000) == list(range(60_000))
+        most = await s.run(count_up, RESULT_NODES_MAX - 1)
+        assert len(most) == RESULT_NODES_MAX - 1
+        for fn in (count_up, lambda n: list(range(n))):
+            with pytest.raises(ToolResultInvalid) as refused:
+                await s.run(fn, RESULT_NODES_MAX)
+            assert (refused.value.code, refused.value.ran) == ("too_large", "yes")
+            assert refused.value.message == "result is more than it may hold"
+            hint = "the limit is 1000000 values in all; write it to a file and return the path"
+            assert refused.value.hint == hint
+            assert str(refused.value).count("the limit is") == 1
+        with pytest.raises(ToolResultInvalid) as odd:
+            await s.run(lambda: [1, (n for n in [2])])
+        assert str(odd.value) == "result[1] is a generator (hint: return list(...) of it)"
+
+    on_face(scenario)
+
+
 def test_large_arguments_and_results(on_face: Play) -> None:
     async def scenario(host: Any) -> None:
         s = await host.start_session()
@@ -130,6 +161,86 @@ def test_output_is_streamed_to_the_caller(on_face: Play) -> None:
     on_face(scenario)
 
 
+def print_lines(count: int, size: int = 1) -> str:
+    for number in range(count):
+        print(str(number) * size, flush=True)
+    return "done"
+
+
+@pytest.mark.parametrize("face", ["AsyncHost", "AsyncHost.connect"])
+def test_an_async_on_output_is_awaited_for_each_piece_in_order_before_the_call_returns(
+    face: str, tmp_path: Path
+) -> None:
+    async def scenario(host: Any) -> None:
+        s = await host.start_session()
+        told: list[bytes] = []
+
+        class Taker:
+            async def __call__(self, chunk: OutputChunk) -> None:
+                await asyncio.sleep(0)
+                told.append(chunk.data)
+                await asyncio.sleep(0)
+
+        async def take(chunk: OutputChunk) -> None:
+            await Taker()(chunk)
+
+        for on_output in (take, Taker()):
+            for verb, what in (
+                (s.run, functools.partial(print_lines, 50)),
+                (s.submit, functools.partial(print_lines, 50)),
+                (s.exec, "seq 0 49"),
+                (s.run_code, "for n in range(50): print(n)"),
+            ):
+                told.clear()
+                await verb(what, on_output=on_output)
+                assert b"".join(told) == b"".join(b"%d\n" % number for number in range(50))
+        told.clear()
+        with pytest.raises(ToolCrashed):
+            await s.exec("seq 0 2; exit 3", check=True, on_output=take)
+        assert b"".join(told) == b"0\n1\n2\n"
+
+        async def fails(chunk: OutputChunk) -> None:
+            raise LookupError(chunk.text)
+
+        with pytest.raises(LookupError, match="0"):
+            await s.run(print_lines, 1, on_output=fails)
+
+        begun = asyncio.Event()
+
+        async def stuck(chunk: OutputChunk) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = s.submit(print_lines, 1, on_output=stuck)
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [other for other in asyncio.all_tasks() if other is not asyncio.current_task()] == []
+        assert await s.run(add, 1) == 3
+
+    play(face, tmp_path, scenario)
+
+
+def test_a_sync_face_says_that_it_awaits_no_on_output(on_face: Play) -> None:
+    async def scenario(host: Any) -> None:
+        s = await host.start_session()
+
+        async def take(chunk: OutputChunk) -> None:
+            raise AssertionError("it is not called")
+
+        if isinstance(host, Awaited):
+            for verb, what in ((s.run, print), (s.exec, "true"), (s.run_code, "1"), (s.submit, print)):
+                with pytest.raises(InvalidRequest, match="async def") as refused:
+                    await verb(what, on_output=take)
+                assert refused.value.code == "async_output"
+        with pytest.raises(InvalidRequest, match="awaited"):
+            await s.run(print_lines, 1, on_output=lambda chunk: take(chunk))
+        assert await s.run(add, 1) == 3
+
+    on_face(scenario)
+
+
 def test_exec(on_face: Play, tmp_path: Path) -> None:
     project = tmp_path / "project"
     (project / "sub").mkdir(parents=True)
@@ -151,6 +262,27 @@ def test_exec(on_face: Play, tmp_path: Path) -> None:
         assert (missing.value.code, missing.value.ran) == ("command_not_found", "no")
         with pytest.raises(ToolTimedOut):
             await s.exec("sleep 60", timeout=0.2)
+
+    on_face(scenario)
+
+
+def test_where_there_is_no_process_there_is_no_pid(on_face: Play) -> None:
+    async def scenario(host: Any) -> None:
+        s = await host.start_session()
+        status = await s.status()
+        assert status.pid > 0
+        assert status.keeper_pid > 0
+        p = await s.start(["sleep", "60"])
+        assert (await p.status()).pid == p.pid > 0
+        over = await p.kill()
+        assert (over.running, over.pid, over.report.pid) == (False, None, p.pid)
+        assert list(await s.processes()) == [p]
+        await s.kill()
+        down = await s.status()
+        assert (down.phase, down.pid, down.keeper_pid) == ("down", None, None)
+        assert down.asdict().get("pid", "left out") == "left out"
+        await s.run(add, 1)
+        assert (await s.status()).pid not in (None, status.pid)
 
     on_face(scenario)
 
@@ -204,6 +336,10 @@ def test_run_code(on_face: Play) -> None:
             await s.run_code("import os; os._exit(3)")
         assert (await s.run_code("1")).fresh
         await s.interrupt()
+        left = await s.run_code("import sys; sys.exit('no')")
+        assert (left.exit_code, left.error_type, left.fresh) == (1, "SystemExit", False)
+        again = await s.run_code("1")
+        assert (again.exit_code, again.fresh) == (None, True)
 
     on_face(scenario)
 
@@ -262,6 +398,24 @@ def test_submitted_calls(on_face: Play, tmp_path: Path) -> None:
     on_face(scenario)
 
 
+@pytest.mark.parametrize("face", ["Host", "Host.connect"])
+def test_a_future_has_the_report_of_its_run(face: str, tmp_path: Path) -> None:
+    async def scenario(host: Any) -> None:
+        s = (await host.start_session()).handle
+        good, bad = s.submit(add, 1), s.submit(os.abort)
+        assert good.result(20) == 3
+        assert (good.report().ended, good.report().tool, good.report().exit_code) == ("exit", "add", 0)
+        assert good.report().peak_memory_bytes >= 0
+        assert bad.report(20).signal == "SIGABRT"
+        assert (
+            s.submit(add, threading.main_thread, limits=Limits()).report(20).exit_code == 0
+        )  # a TypeError is an answer
+        await host.remove_session(s.id)
+        assert s.submit(add, 1).report(20) is None
+
+    play(face, tmp_path, scenario)
+
+
 def test_a_running_call_is_cancelled_by_its_id(on_face: Play, tmp_path: Path) -> None:
     async def scenario(host: Any) -> None:
         s = await host.start_session()
@@ -301,7 +455,7 @@ def test_the_ends_of_a_session(on_face: Play) -> None:
         assert (await s.status()).incarnation == 3
         assert (await s.last_report()) is not None
         assert (await s.stop()).left == 0
-        with pytest.raises(SessionNotRunning):
+        with pytest.raises(SessionNotRunning, match=r"hint: resume_session\(\)"):
             await s.run(add, 1)
         assert s.id not in [status.id for status in await host.list_sessions()]
         assert s.id in [status.id for status in await host.list_sessions(all=True)]
@@ -310,9 +464,14 @@ def test_the_ends_of_a_session(on_face: Play) -> None:
         assert await s.run(add, 1) == 3
         assert (await host.stop_session("ends")).left == 0
         await host.remove_session(s.id)
-        with pytest.raises(SessionNotFound):
+        with pytest.raises(SessionNotFound, match=r"hint: list_sessions\(all=True\)"):
             await s.status()
         assert await host.list_sessions(all=True) == []
+        live = await host.start_session()
+        began = (await host.events())[-1].number
+        await host.remove_session(live.id)
+        ends = [event.type for event in await host.events(began) if event.session == live.id]
+        assert ends == ["session.ended", "session.stopped", "session.removed"]
 
     on_face(scenario)
 
@@ -326,7 +485,18 @@ def test_finding_sessions(on_face: Play, tmp_path: Path) -> None:
         assert await host.session("mine") == await host.session(s.id) == s
         namesake = await host.start_session(name="mine")
         assert namesake != s
-        assert await host.session("mine") == s
+        for by_name in (host.session, host.stop_session, host.remove_session, host.resume_session):
+            with pytest.raises(InvalidRequest, match=s.id) as either:
+                await by_name("mine")
+            assert either.value.code == "ambiguous_name"
+            assert namesake.id in str(either.value)
+        with pytest.raises(InvalidRequest, match=s.id):
+            await host.get_or_start_session("mine")
+        assert [status.phase for status in await host.list_sessions()] == ["ready", "ready"]
+        await namesake.stop()
+        assert await host.session("mine") == await host.get_or_start_session("mine") == s
+        assert await host.resume_session("mine") == namesake
+        await namesake.stop()
         await host.remove_session(namesake.id)
         with pytest.raises(AlreadyExists) as open_already:
             await host.start_session(tmp_path / "p")
@@ -365,12 +535,72 @@ def test_bad_arguments_are_refused_and_nothing_is_lost(on_face: Play, tmp_path: 
         await refused("path_not_found", host.start_session, tmp_path / "nowhere")
         await refused("invalid_name", host.start_session, name=" ")
         await refused("invalid_session", host.session, "")
+        half = "\ud800"
+        await refused("invalid_command", s.exec, ["cat", half])
+        await refused("invalid_command", s.start, f"cat {half}")
+        await refused("path_not_found", s.exec, ["cat"], cwd=half)
+        await refused("invalid_request", s.exec, ["cat"], env={half + "=": "1"})
+        for env in ({half: "1"}, {"A": half}, {"A": "\udcff"}):
+            await refused("not_encodable", s.exec, ["cat"], env=env)
+        await refused("not_encodable", s.exec, ["cat"], input=half)
+        await refused("not_encodable", s.run_code, f"{half!r} + '{half}'")
+        await refused("not_encodable", s.echo, half)
+        await refused("not_encodable", s.cancel, half)
+        await refused("not_encodable", host.session, half)
+        await refused("not_encodable", host.start_session, f"/tmp/{half}")
+        for since in ("a", -4, 1.5, True, 1 << 63):
+            for events in (host.events, s.events):
+                await refused("invalid_since", events, since)
         with pytest.raises(SandboxUnavailable, match=r"Sandbox\.off\(\)"):
             await host.start_session(sandbox=Sandbox.standard())
+        odd = types.FunctionType(add.__code__, globals(), argdefs=(2,))
+        odd.__qualname__ = half
+        assert await s.run(odd, 1) == 3
         assert await s.run(add, 1) == 3
         assert len(await host.list_sessions()) == 1
 
     on_face(scenario)
+
+
+def test_names_of_files_that_are_no_utf8_work_in_commands(on_face: Play, tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/folder \xff")
+    os.mkdir(folder)
+    name = os.fsdecode(b"\xfe file")
+    Path(folder, name).write_text("found")
+
+    async def scenario(host: Any) -> None:
+        s = await host.start_session()
+        result = await s.exec(["cat", name], cwd=folder)
+        assert (result.text, result.argv) == ("found", ("cat", name))
+        assert (await s.exec(f"cat '{folder}/{name}'")).text == "found"
+        missing = await s.exec(["cat", "no " + name], cwd=folder)
+        assert missing.exit_code == 1
+        with pytest.raises(InvalidRequest, match="there is no command") as unknown:
+            await s.exec([name])
+        str(unknown.value).encode()
+        p = await s.start(["sleep", "60", name], cwd=Path(folder))
+        assert (await p.status()).argv == ("sleep", "60", "\\udcfe file")
+        assert (await p.kill()).report.tool == "sleep"
+
+    on_face(scenario)
+
+
+@pytest.mark.parametrize("make", [Host, Host.connect, AsyncHost, AsyncHost.connect])
+@pytest.mark.parametrize("folder", ["", "\0", "/tmp/\0", "\ud800", b"/tmp", 5], ids=repr)
+def test_a_folder_that_is_none_is_refused(make: Callable[..., Any], folder: Any) -> None:
+    async def open_one() -> None:
+        await make(folder)
+
+    with pytest.raises(InvalidRequest, match="data_dir") as refused:
+        asyncio.run(open_one()) if make in (AsyncHost, AsyncHost.connect) else make(folder)
+    assert refused.value.code in {"invalid_data_dir", "not_encodable"}
+
+
+def test_a_folder_that_cannot_be_looked_at_says_why(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="File name too long"):
+        Host.connect(tmp_path / ("x" * 300))
+    with pytest.raises(StorageError, match="File name too long"):
+        Host(tmp_path / ("x" * 300))
 
 
 def test_a_closed_host_says_so(on_face: Play) -> None:

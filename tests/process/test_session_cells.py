@@ -58,7 +58,9 @@ def test_classes_and_dataclasses_of_cells_work(session: SessionProcess) -> None:
         ("class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E", "__main__.E", ["raise E"]),
         ("class R:\n    def __repr__(self): raise RuntimeError('no repr')\nR()", "RuntimeError", ["no repr"]),
         ("raise KeyboardInterrupt", "KeyboardInterrupt", ["KeyboardInterrupt"]),
-        ("x\0", "", []),
+        ("x\0", "", ["null bytes"]),
+        ("import asyncio\nawait asyncio.sleep(0)", "SyntaxError", ["<cell 1>", "'await' outside function"]),
+        ("(" * 10_000, "", []),
     ],
 )
 def test_an_error_of_a_cell_is_its_result(session: SessionProcess, code: str, kind: str, lines: list[str]) -> None:
@@ -67,16 +69,31 @@ def test_an_error_of_a_cell_is_its_result(session: SessionProcess, code: str, ki
     assert cell.error_type == kind or kind == ""
     for line in lines:
         assert line in cell.error
-    assert "interpreter.py" not in cell.error
-    assert "worker.py" not in cell.error
+    for own_file in ("interpreter.py", "worker.py", "cell_code.py", "ast.py"):
+        assert own_file not in cell.error
+    assert cell.exit_code is None
     after = session.code("1").cell
     assert (after.value, after.fresh) == ("1", False)
 
 
-def test_a_cell_that_exits_ends_the_interpreter(session: SessionProcess) -> None:
+@pytest.mark.parametrize(
+    ("said", "exit_code", "error"),
+    [
+        ("3", 3, "SystemExit: 3"),
+        ("", 0, "SystemExit"),
+        ("None", 0, "SystemExit"),
+        ("0", 0, "SystemExit: 0"),
+        ("True", 1, "SystemExit: True"),
+        ("-1", 255, "SystemExit: -1"),
+        ("'no way'", 1, "SystemExit: no way"),
+        ("[1]", 1, "SystemExit: [1]"),
+    ],
+)
+def test_a_cell_that_exits_ends_the_interpreter(session: SessionProcess, said: str, exit_code: int, error: str) -> None:
     session.code("x = 1")
-    cell = session.code("import sys; sys.exit(3)").cell
-    assert (cell.error, cell.error_type) == ("SystemExit: 3", "SystemExit")
+    outcome = session.code(f"import sys; sys.exit({said})")
+    cell = outcome.cell
+    assert (cell.error, cell.error_type, cell.exit_code) == (error, "SystemExit", exit_code)
     after = session.code("'x' in globals()").cell
     assert (after.value, after.fresh) == ("False", True)
 

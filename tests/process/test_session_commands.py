@@ -50,6 +50,14 @@ def test_a_command_gives_its_output_and_exit_code(
     assert outcome.report.signal == ("SIGTERM" if exit_code == -15 else None)
 
 
+def test_the_peak_of_a_command_is_its_own_whole_one(session: SessionProcess) -> None:
+    code = "import resource; b'x' * (64 << 20); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    for limits in (Limits(), Limits(memory="512M")):
+        outcome = session.exec(sys.executable, "-c", code, limits=limits)
+        own_peak = int(outcome.output[0]) * KiB
+        assert 0 <= outcome.report.peak_memory_bytes - own_peak < 4 * MiB
+
+
 @pytest.mark.parametrize("size", [0, 5, 200_000])
 def test_input_is_what_was_given(session: SessionProcess, size: int) -> None:
     data = os.urandom(size)
@@ -208,7 +216,7 @@ def listed(session: SessionProcess) -> list[ProcessInfo]:
 def test_a_started_process_is_listed_streams_and_is_waited_for(session: SessionProcess) -> None:
     process, outcome = start(session, "sh", "-c", "echo hello; read line; echo got $line; exit 4")
     assert (process.id, process.running, process.exit_code) == ("p1", True, None)
-    assert process.pid > 0
+    assert process.pid
     session.pump_until(lambda: outcome.streamed(1) == b"hello\n")
     assert [one.id for one in listed(session)] == ["p1"]
     wait = session.call("process_wait", ProcessBody(process="p1"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import StartSession, count_of
+from helpers.hosts import StartSession, count_of, pid_of
 from helpers.stopping import continue_process, stop_process
 from helpers.waiting import wait_until
 from procession import CallCancelled, ExpiredInQueue, NotDelivered, Session, ToolTimedOut
@@ -41,7 +41,7 @@ def test_what_expires_in_the_queue_of_a_stopped_session_never_runs(
 ) -> None:
     session = start()
     count = min(count_of(10_000, soak_factor), 200)
-    pid = session.status().pid
+    pid = pid_of(session)
     stop_process(pid)
     futures = [session.submit(leave_a_mark, str(tmp_path), n, timeout=0.3) for n in range(count)]
     errors = [future.exception(20) for future in futures]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from helpers.hosts import WAIT_S, tree_below, wait_gone
-from helpers.proc import look_at
+from helpers.proc import ProcessSeen, look_at
 from helpers.runs import python_for, run_python
 from helpers.waiting import wait_until
 from procession import AsyncHost, Host, HostLost, Sandbox, Session, isolated
@@ -310,8 +310,13 @@ def test_ctrl_c_in_a_call_ends_its_work_and_says_so(verb: str) -> None:
     ) as program:  # fmt: skip
         assert program.stdout is not None
         assert program.stdout.readline() == "begun\n"
-        sleepers = [seen for seen in tree_below(program.pid) if "sleep 1000" in seen.command]
-        assert sleepers
+        sleepers: list[ProcessSeen] = []
+
+        def sleep_began() -> bool:  # "begun" may be said before the fork has become the command
+            sleepers[:] = [seen for seen in tree_below(program.pid) if "sleep 1000" in seen.command]
+            return bool(sleepers)
+
+        wait_until(sleep_began, "the child of the work sleeps")
         program.send_signal(signal.SIGINT)
         out, error = program.communicate(timeout=WAIT_S)
     assert error == ""
@@ -338,6 +343,7 @@ def test_a_cancelled_task_ends_the_work_of_its_call_and_says_so() -> None:
             task = asyncio.create_task(session.run(work_with_a_child, on_output=lambda _: begun.set()))
             await asyncio.wait_for(begun.wait(), WAIT_S)
             status = await session.status()
+            assert status.pid is not None
             works = tree_below(status.pid)
             assert len(works) >= 3  # keeper, worker, its child
             task.cancel()
@@ -356,6 +362,7 @@ def test_a_timeout_block_around_a_call_ends_its_work_too() -> None:
         async with AsyncHost(sandbox=Sandbox.off()) as host, host.temporary_session() as session:
             await session.run(len, "warm")
             pid = (await session.status()).pid
+            assert pid is not None
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await session.run(work_with_a_child)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from helpers.hosts import count_of, wait_zombie_free
+from helpers.hosts import count_of, pid_of, wait_zombie_free
 from helpers.runs import run_python
 from helpers.waiting import poll_until
 from procession import Host, Sandbox
@@ -216,7 +216,7 @@ def test_sessions_created_and_stopped_leave_nothing(host: Host, soak_factor: int
         elif end.startswith("kill"):
             session.kill()
         elif end.startswith("crash"):
-            os.kill(session.status().pid, 9)
+            os.kill(pid_of(session), 9)
         host.remove_session(session.id)
 
     for _ in range(10):

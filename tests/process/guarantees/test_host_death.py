@@ -12,6 +12,7 @@ import pytest
 from helpers.hosts import count_of
 from helpers.proc import look_at
 from helpers.runs import User, python_for
+from helpers.stopping import stop_process
 from helpers.waiting import poll_until
 
 pytestmark = pytest.mark.process
@@ -36,7 +37,7 @@ def deep():
     time.sleep(600)  # payload: a run that never ends
 
 host = Host(sandbox=Sandbox.off())
-sessions = [host.start_session() for _ in range(int(sys.argv[1]))]
+sessions = [host.start_session(preload=["json"] * (n > 1)) for n in range(int(sys.argv[1]))]
 up = threading.Semaphore(0)
 if sys.argv[2] == "busy":
     for session in sessions:
@@ -68,12 +69,23 @@ sys.stdin.read()
 """
 
 
-def kill_a_host(kind: str, user: User | None = None) -> tuple[float, int]:
-    """Run a host, kill -9 it; seconds until nothing of it was left, and how many processes it had had."""
+def stop_zygotes(host: int, tree: list[list[int]]) -> None:
+    """Stop every zygote of the host, which are its children, and see that they are."""
+    zygotes = [pid for pid, _ in tree if (seen := look_at(pid)) is not None and seen.parent == host]
+    assert len(zygotes) == 2
+    for pid in zygotes:
+        stop_process(pid)
+
+
+def kill_a_host(kind: str, user: User | None = None, *, stopped: bool = False) -> tuple[float, int]:
+    """Run a host, kill -9 it; seconds until nothing of it was left, and how many processes it had had.
+
+    stopped: its zygotes are stopped by then.
+    """
     python = python_for(user)
     somebody = user is not None and user.is_somebody_else
     host = subprocess.Popen(
-        [python.executable, "-c", HOST, "2", kind],
+        [python.executable, "-c", HOST, "3" if stopped else "2", kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=python.environment(None, user),
@@ -86,6 +98,8 @@ def kill_a_host(kind: str, user: User | None = None) -> tuple[float, int]:
     assert host.stdout is not None
     with host.stdin, host.stdout:
         data_dir, tree = json.loads(host.stdout.readline())
+        if stopped:
+            stop_zygotes(host.pid, tree)
         begun = time.monotonic()
         host.send_signal(signal.SIGKILL)
         host.wait()
@@ -122,6 +136,15 @@ def test_nothing_survives_the_host_of_a_plain_user(plain_user: User) -> None:
     for _ in range(3):
         took, count = kill_a_host("busy", plain_user)
         assert count >= 11
+        assert took <= SURVIVORS_S * 3
+
+
+@pytest.mark.guarantee("R-26")
+@pytest.mark.parametrize("kind", ["idle", "busy"])
+def test_zygotes_that_were_stopped_end_with_their_host_too(kind: str) -> None:
+    for _ in range(3):
+        took, count = kill_a_host(kind, stopped=True)
+        assert count >= 8
         assert took <= SURVIVORS_S * 3
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from helpers.hosts import EventWatch, StartSession, backend_of, count_of
+from helpers.hosts import EventWatch, StartSession, backend_of, count_of, pid_of
 from procession import Host, MessageTooLarge, ProcessionError, Session, ToolResultInvalid
 from procession.host.engine import Engine
 from procession.ipc.core import frames
@@ -172,7 +172,7 @@ def test_a_tool_that_outlives_its_session_delays_nothing(start: StartSession, ev
     session = start()
     process = session.start(["sleep", "600"])
     assert process.status().running
-    pid = session.status().pid
+    pid = pid_of(session)
     begun = time.monotonic()
     os.kill(pid, 9)
     seen = events.wait("session.ended", session)

@@ -149,7 +149,7 @@ def test_a_session_that_ends_takes_every_daemon_with_it(host: Host, end: str) ->
     session.start("setsid sleep 3600 & nohup sleep 3600 & wait")
     session.run_code("import subprocess; child = subprocess.Popen(['sleep', '3600'], start_new_session=True)")
     run = session.submit(leaves_daemons_behind, True)
-    keeper = look_at(session.status().keeper_pid)
+    keeper = look_at(session.status().keeper_pid or 0)
     assert keeper is not None
     printed = b""
     with session.logs(follow=True) as logs:
@@ -167,7 +167,7 @@ def test_a_session_that_ends_takes_every_daemon_with_it(host: Host, end: str) ->
 
 def _family(session) -> tuple[ProcessSeen, list[ProcessSeen]]:
     """Return the session's outer keeper and everything below it."""
-    keeper = look_at(session.status().keeper_pid)
+    keeper = look_at(session.status().keeper_pid or 0)
     assert keeper is not None
     return keeper, tree_below(keeper.pid)
 

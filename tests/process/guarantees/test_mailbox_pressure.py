@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from helpers.hosts import StartSession, count_of
+from helpers.hosts import StartSession, count_of, pid_of
 from helpers.stopping import continue_process, stop_process
 from helpers.waiting import wait_until
 from procession import Host, MailboxFull, ProcessionError, Session
@@ -30,7 +30,7 @@ def echo_median_s(session: Session, count: int = 60) -> float:
 def test_a_session_that_does_not_read_fills_its_own_mailbox_only(start: StartSession) -> None:
     deaf, sibling = start(), start()
     quiet = echo_median_s(sibling)
-    pid = deaf.status().pid
+    pid = pid_of(deaf)
     stop_process(pid)
     try:
         futures = [deaf.submit(len, b"x" * 30_000, timeout=30) for _ in range(MAILBOX_COMMANDS_MAX)]
@@ -50,7 +50,7 @@ def test_a_session_that_does_not_read_fills_its_own_mailbox_only(start: StartSes
 @pytest.mark.guarantee("R-40")
 def test_the_mailbox_is_bounded_in_bytes_too(start: StartSession) -> None:
     deaf = start()
-    pid = deaf.status().pid
+    pid = pid_of(deaf)
     stop_process(pid)
     taken = 0
     try:
@@ -70,7 +70,7 @@ def test_the_mailbox_is_bounded_in_bytes_too(start: StartSession) -> None:
 @pytest.mark.guarantee("R-40")
 def test_waiting_for_room_instead_of_an_error(start: StartSession) -> None:
     deaf = start()
-    pid = deaf.status().pid
+    pid = pid_of(deaf)
     stop_process(pid)
     futures = [deaf.submit(len, (), timeout=30) for _ in range(MAILBOX_COMMANDS_MAX)]
     late = deaf.submit(len, (1,), timeout=30, wait=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import SLACK, Counted, EventWatch, count_of, kill, median
+from helpers.hosts import SLACK, Counted, EventWatch, count_of, kill, median, pid_of
 from procession import Host, SessionDied
 from procession.ipc.core.backend import Response
 from procession.ipc.core.errors import ProcessionError
@@ -30,7 +30,7 @@ def test_a_killed_idle_session_is_noticed_and_ready_again(
     noticed, ready = [], []
     for _ in range(count_of(200, soak_factor)):
         session = host.start_session()
-        killed_at = kill(session.status().pid)
+        killed_at = kill(pid_of(session))
         ended = events.wait("session.ended", session, incarnation=1)
         noticed.append(ended.at - killed_at)
         ready.append(events.wait("session.ready", session, incarnation=2).at - killed_at)
@@ -72,7 +72,7 @@ def test_a_call_whose_session_is_killed_ends_once(host: Host, soak_factor: int, 
     for moment, _ in zip(moments, range(kills), strict=False):
         trace.write_bytes(b"")
         session = host.start_session()
-        pid = session.status().pid
+        pid = pid_of(session)
         call = Counted(session, note_and_stay if moment == "running" else note, str(trace))
         if moment != "sent":
             call.wait_printed()
@@ -106,7 +106,7 @@ def test_every_open_call_of_a_killed_session_ends_once_and_is_counted_once(host:
         call.wait_printed()
     queued = [Counted(session, note, str(trace)) for trace in traces[4:]]
     session.ping()  # it has them all
-    kill(session.status().pid)
+    kill(pid_of(session))
     outcomes = [call.wait() for call in calls]
     assert all(isinstance(outcome, SessionDied) for outcome in outcomes)
     for call, trace in zip(queued, traces[4:], strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hosts import SLACK, WAIT_S, EventWatch, kill, tree_below, wait_gone, zygote_pids
+from helpers.hosts import SLACK, WAIT_S, EventWatch, kill, pid_of, tree_below, wait_gone, zygote_pids
 from helpers.proc import look_at
 from helpers.session_faults import BOOT_FAULT, FAULT
 from helpers.waiting import wait_until
@@ -82,7 +82,7 @@ def test_a_crash_loop_is_backed_off_and_given_up_with_its_reason(faulty_host: Ho
     with EventWatch(faulty_host) as events:
         session = faulty_host.start_session()
         order(session.status().project, BOOT_FAULT, "exit 3")
-        kill(session.status().pid)
+        kill(pid_of(session))
         waiting = session.submit(len, "waits for a process")
         failed = events.wait("session.failed", session)
         starts = [seen.at for seen in events.of("session.starting", session)]
@@ -113,7 +113,7 @@ def test_a_crash_loop_is_backed_off_and_given_up_with_its_reason(faulty_host: Ho
 def test_fifty_sessions_that_crash_together_come_back_in_order() -> None:
     with Host(sandbox=Sandbox.off()) as host, EventWatch(host) as events:
         sessions = [host.start_session() for _ in range(MANY)]
-        pids = [session.status().pid for session in sessions]
+        pids = [pid_of(session) for session in sessions]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         crashed_at = time.monotonic()
@@ -165,7 +165,7 @@ def test_a_session_that_leaves_normally_is_restarted_only_if_permanent(
 def test_calls_that_a_leaving_session_never_read_do_not_make_its_end_a_crash(faulty_host: Host) -> None:
     with EventWatch(faulty_host) as events:
         session = faulty_host.start_session()
-        pid = session.status().pid
+        pid = pid_of(session)
         order(session.status().project, FAULT, "leave unread")
         session.modules()
         wait_until(lambda: (seen := look_at(pid)) is not None and seen.state == "T", "it is stopped")
@@ -187,7 +187,7 @@ def test_a_session_that_crashes_is_restarted_unless_temporary(faulty_host: Host)
     with EventWatch(faulty_host) as events:
         for restart in ("permanent", "transient", "temporary"):
             session: Session = faulty_host.start_session(restart=restart)
-            kill(session.status().pid)
+            kill(pid_of(session))
             if restart == "temporary":
                 events.wait("session.failed", session)
                 with pytest.raises(SessionNotRunning):

@@ -128,9 +128,9 @@ def test_sessions_of_a_killed_zygote_come_back_on_a_new_one(
             assert only_zygote(own_host) != zygote.pid
             assert all(events.of("zygote.lost"))
     assert [each.run(len, "back") for each in sessions] == [4, 4, 4]
-    assert {each.status().phase for each in sessions} == {"ready"}
-    marked = leak_guard.marked_processes()
+    assert {(each.status().phase, each.status().restarts) for each in sessions} == {("ready", 0)}  # not their doing
     known = {seen.pid for seen in tree_below(os.getpid())} | blank_keepers(own_host)
+    marked = leak_guard.marked_processes()  # afterwards: a keeper of the last run may still be about to go
     assert [seen for seen in marked if seen.pid not in known] == []
 
 

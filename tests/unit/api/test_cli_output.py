@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from procession.api.cli import output
+from procession.api.cli import output, tables
+from procession.api.cli.tables import Column
 from procession.ipc.core.records import Event, KillReceipt, OutputChunk, SessionStatus
 
 
@@ -66,8 +67,59 @@ def test_json_of_output_has_text_and_its_very_bytes() -> None:
 
 def test_a_plain_table_is_aligned_and_nothing_of_it_is_cut() -> None:
     long = "x" * 300
-    table = output.plain_table(("A", "LONGER", "C"), [("1", ("2", "good"), long), ("11111", "\x1b", "")])
+    table = tables.plain_table(("A", "LONGER", "C"), [("1", ("2", "good"), long), ("11111", "\x1b", "")])
     assert table.splitlines() == ["A      LONGER  C", f"1      2       {long}", "11111  \\x1b"]
+
+
+COLUMNS = (
+    Column("ID"),
+    Column("NAME", shrinks="end"),
+    Column("PID", goes=1),
+    Column("INC", goes=2),
+    Column("FOLDER", shrinks="start", brief=lambda text: text.replace("/its-home", "~")),
+)
+ROW = ["0123abcd", "n" * 30, "1234567", "12", "/its-home/" + "d" * 39]
+
+
+@pytest.mark.parametrize(
+    ("width", "kept", "widths"),
+    [
+        (200, [0, 1, 2, 3, 4], [8, 30, 7, 3, 49]),
+        (104, [0, 1, 2, 3, 4], [8, 30, 7, 3, 41]),  # the folder is said with ~, and that is enough
+        (80, [0, 1, 2, 3, 4], [8, 27, 7, 3, 27]),
+        (50, [0, 1, 2, 3, 4], [8, 12, 7, 3, 12]),
+        (49, [0, 1, 2, 4], [8, 14, 7, 14]),
+        (40, [0, 1, 4], [8, 14, 14]),
+        (10, [0, 1, 4], [8, 12, 12]),  # nothing is left that could give way
+    ],
+)
+def test_a_table_gives_way_to_its_terminal(width: int, kept: list[int], widths: list[int]) -> None:
+    found = tables.fit(COLUMNS, [ROW], width)
+    assert (found.kept, found.widths) == (kept, widths)
+    assert sum(found.widths) + 2 * (len(kept) - 1) <= max(width, 36)
+
+
+def test_a_table_that_fits_is_left_alone() -> None:
+    assert tables.fit(COLUMNS, [ROW], 105).texts == [ROW]
+    assert tables.fit(COLUMNS, [ROW], 104).texts[0][4] == "~/" + "d" * 39
+    assert tables.fit(COLUMNS, [], 10).widths == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("width", "shrinks", "short"),
+    [(6, "end", "abcdef"), (5, "end", "abcd…"), (5, "start", "…cdef"), (1, "start", "…"), (1, "end", "…")],
+)
+def test_a_text_is_cut_where_it_says_so(width: int, shrinks: str, short: str) -> None:
+    assert tables.shorten("abcdef", width, shrinks) == short
+
+
+def test_the_home_folder_is_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h/me/")
+    assert [tables.under_home(path) for path in ("/h/me", "/h/me/x", "/h/mean/x")] == [
+        "~",
+        "~/x",
+        "/h/mean/x",
+    ]
 
 
 class _Terminal(io.StringIO):
@@ -92,3 +144,12 @@ def test_a_complaint_is_one_line_and_a_hint(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "procession: it went\n  wrong \\x1b[31m\n  hint: do this\n"
     output.complain("\n".join(map(str, range(1000))))
     assert len(capsys.readouterr().err.splitlines()) == output.LINES_MAX + 1
+
+
+def test_a_long_line_is_broken_between_words_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    line = "a line of words that is rather-long for it " + "x" * 40
+    assert output.wrapped(line, io.StringIO(), indent=2) == [line]
+    broken = ["a line of words that is", "rather-long for it", "x" * 40]
+    assert output.wrapped(line, _Terminal(), indent=2) == broken
+    assert output.wrapped("", _Terminal()) == [""]

@@ -6,8 +6,9 @@ from importlib import import_module
 
 import pytest
 
-from procession.api.cli import app, client, run_file, work
+from procession.api.cli import app, carry, client, lifecycle, look, run_file, words, work
 from procession.api.cli.console import needs_more
+from procession.ipc.core import errors
 from procession.ipc.core.errors import InvalidRequest
 
 DESIGNED = """
@@ -52,12 +53,13 @@ def test_only_the_asked_for_verb_is_made() -> None:
 # --- run ----------------------------------------------------------------------------------------------------
 def test_the_short_way_knows_every_option_of_run() -> None:
     options = set(inspect.signature(work.run).parameters) - {"file", "args"}
-    assert {f"--{name}" for name in options} == set(run_file.OPTIONS)
+    assert {f"--{name}" for name in options - {"no_stdin"}} == set(run_file.OPTIONS)
+    assert set(run_file.FLAGS.values()) == {"no_stdin"}
     assert options == set(inspect.signature(run_file.run_file).parameters) - {"file", "args"}
 
 
 @pytest.mark.parametrize(
-    ("words", "read"),
+    ("given", "read"),
     [
         (["x.py"], ({}, "x.py", [])),
         (["-"], ({}, "-", [])),
@@ -67,6 +69,10 @@ def test_the_short_way_knows_every_option_of_run() -> None:
         (["--timeout=5", "--memory", "256M", "x.py"], ({"timeout": "5", "memory": "256M"}, "x.py", [])),
         (["--timeout", "-1", "x.py"], ({"timeout": "-1"}, "x.py", [])),
         (["--cwd=", "x.py"], ({"cwd": ""}, "x.py", [])),
+        (["-n", "--timeout", "5", "x.py", "-n"], ({"no_stdin": True, "timeout": "5"}, "x.py", ["-n"])),
+        (["--no-stdin", "x.py"], ({"no_stdin": True}, "x.py", [])),
+        (["--no-stdin=1", "x.py"], None),
+        (["-n"], None),
         ([], None),
         (["--help"], None),
         (["-h", "x.py"], None),
@@ -76,8 +82,8 @@ def test_the_short_way_knows_every_option_of_run() -> None:
         (["--", "x.py"], None),
     ],
 )
-def test_the_short_way_reads_what_is_plain_and_leaves_the_rest(words: list[str], read: object) -> None:
-    assert run_file.read_plainly(words) == read
+def test_the_short_way_reads_what_is_plain_and_leaves_the_rest(given: list[str], read: object) -> None:
+    assert run_file.read_plainly(given) == read
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -124,7 +130,32 @@ def test_a_cell_asks_for_more_only_when_it_is_unfinished(code: str, more: bool) 
     assert needs_more(code) is more
 
 
-def test_hints_name_verbs_that_exist() -> None:
-    for module in (client, run_file, work):
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        ("SystemExit", 0, ""), ("SystemExit: 3", 3, ""), ("SystemExit: -1", 255, ""), ("SystemExit: words", 1, "words"),
+        ("SystemExit: 3", 1, "3"), ("SystemExit: SystemExit: x", 1, "SystemExit: x"),
+    ],
+)  # fmt: skip
+def test_of_an_exit_only_its_text_is_said(error: str, code: int, said: str) -> None:
+    assert work.said_at_exit(error, code) == said
+
+
+# --- errors in the words of a shell -------------------------------------------------------------------------
+def test_hints_name_verbs_and_no_python() -> None:
+    for hint in words.HINTS.values():
+        assert re.search(r"\w\(|\w=", hint) is None, hint
+        assert set(re.findall(r"`procession (\w+)", hint)) <= set(app.VERBS)
+
+
+def test_a_hint_is_the_tables_or_the_errors_own() -> None:
+    assert words.hint_of(errors.SessionNotFound("no", hint="list_sessions()")) == "`procession ps --all` lists them"
+    failed = errors.SessionNotRunning("no", code="failed", session="1-2", hint="restart() tries again")
+    assert "`procession restart 1-2`" in words.hint_of(failed)
+    assert words.hint_of(errors.StorageError("no", hint="chmod go-w x")) == "chmod go-w x"
+
+
+def test_hints_of_the_verbs_name_verbs_that_exist() -> None:
+    for module in (client, run_file, work, look, lifecycle, carry):
         for verb in re.findall(r"`procession (\w+)", inspect.getsource(module)):
             assert verb in app.VERBS

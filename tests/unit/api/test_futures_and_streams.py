@@ -11,6 +11,7 @@ import pytest
 from helpers.fake_backend import FakeBackend, FakeTicket, confirm_cancel, encode
 from procession import (
     CallCancelled,
+    CodeResult,
     Event,
     HostLost,
     InvalidRequest,
@@ -20,16 +21,18 @@ from procession import (
     ToolResultInvalid,
 )
 from procession.api import bridge
-from procession.api.bridge import AsyncFollow, backend_of, perform
+from procession.api.bridge import AsyncFollow, backend_of, perform, perform_handing
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
 from procession.api.futures import DoneFuture, submit
 from procession.api.link import Link
 from procession.ipc.core.backend import Item, Response
+from procession.ipc.core.bounds import KiB
 from procession.ipc.core.errors import ProcessionError
-from procession.ipc.core.item_ring import ItemRing
-from procession.ipc.core.operations import ChunkList, Nothing, SessionRef, StartBody
+from procession.ipc.core.item_ring import RING_BYTES_MAX, ItemRing
+from procession.ipc.core.limits import Limits
+from procession.ipc.core.operations import ChunkList, CodeDone, Nothing, SessionRef, StartBody
 
 ECHO_BODY = encode(Nothing())
 
@@ -232,6 +235,38 @@ def test_a_start_whose_caller_was_cancelled_is_undone() -> None:
     backend = FakeBackend(on_cancel=started)
     cancelled_after_start(backend, undo=_remove_started, plan=plans.start_session(StartBody()))
     assert [(r.op.name, r.session) for r in backend.requests] == [("start_session", ""), ("remove_session", "new")]
+
+
+def test_an_async_on_output_that_is_slow_loses_the_oldest_and_is_told() -> None:
+    async def main() -> None:
+        backend = FakeBackend()
+        goes_on = asyncio.Event()
+        taken: list[OutputChunk] = []
+
+        async def slow(chunk: OutputChunk) -> None:
+            await goes_on.wait()
+            taken.append(chunk)
+
+        plan = plans.run_code("i", "1", limits=Limits(), timeout_s=5.0, on_item=None)
+        call = asyncio.ensure_future(perform_handing(backend, plan, "i", slow))
+        await asyncio.sleep(0)
+        ticket = backend.open[0]
+        tell = ticket.request.on_item
+        assert tell is not None
+        chunks = [OutputChunk(stream="stdout", data=bytes([at]) * 64 * KiB) for at in range(64)]
+        for chunk in chunks[:32]:
+            tell(chunk)
+        in_thread(lambda: [tell(chunk) for chunk in chunks[32:]])
+        ticket.answer(CodeDone(), encode(CodeResult(value="1")))
+        await asyncio.sleep(0)
+        assert not call.done()
+        goes_on.set()
+        assert (await call).value == "1"
+        assert sum(len(chunk.data) for chunk in taken) <= RING_BYTES_MAX
+        assert sum(len(chunk.data) + chunk.dropped for chunk in taken) == 64 * 64 * KiB
+        assert [chunk.data[0] for chunk in taken] == [*range(64 - len(taken), 64)]
+
+    asyncio.run(main())
 
 
 def test_a_host_of_another_loop_or_closed_is_an_error_not_a_hang() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procession.host.control_requests import follows, request_of
-from procession.host.core.served_calls import CALLS_MAX, EARLY_MAX, ServedCall, ServedCalls
+from procession.host.core.served_calls import CALLS_MAX, EARLY_MAX, ORDERS_MAX, ServedCall, ServedCalls
 from procession.ipc.core.backend import Response
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import CallCancelled, InvalidRequest, ToolRaised
@@ -67,11 +67,22 @@ def test_a_withdrawal_of_what_is_over_is_nothing():
 def test_the_bound_counts_what_has_not_been_sent():
     calls = ServedCalls()
     made = [opened(calls, seq) for seq in range(1, CALLS_MAX + 1)]
-    assert calls.full
+    assert calls.is_full(for_work=True)
     calls.finish(made[0], Response(b""))
-    assert calls.full
+    assert calls.is_full(for_work=True)
     calls.next()
-    assert not calls.full
+    assert not calls.is_full(for_work=True)
+
+
+def test_looks_and_orders_have_places_of_their_own_and_no_more():
+    calls = ServedCalls()
+    for seq in range(1, CALLS_MAX + 1):
+        opened(calls, seq)
+    for seq in range(CALLS_MAX + 1, CALLS_MAX + ORDERS_MAX + 1):
+        assert calls.is_full(for_work=True)
+        assert not calls.is_full(for_work=False)
+        opened(calls, seq)
+    assert calls.is_full(for_work=False)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------

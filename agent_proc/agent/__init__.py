@@ -1,0 +1,1 @@
+"""The pure part of a session: agents, their actions, signals, state and tools. Importable anywhere, needs no process."""

@@ -1,0 +1,181 @@
+"""Types to JSON schemas, and values to types: the one place of the tools that knows pydantic, imported when first used.
+
+It is *not* a schema language of our own: what pydantic can describe as JSON is allowed, and nothing else. Rules: values
+are taken strictly as JSON has them ("3" is not 3, 1 is not true), and objects that are of the type already are taken too.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
+
+from procession.agent_proc.agent.tools.signature import Signature
+from procession.agent_proc.agent.tools.spec import JsonSchema, invalid_tool
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+Adapters = Mapping[str, "TypeAdapter[Any]"]
+
+ProblemCode = Literal["missing_parameter", "unknown_parameter", "invalid_type", "invalid_choice", "invalid_value"]
+
+_CODES: Final[Mapping[str, ProblemCode]] = {
+    "missing": "missing_parameter",
+    "missing_argument": "missing_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "unexpected_keyword_argument": "unknown_parameter",
+    "enum": "invalid_choice",
+    "literal_error": "invalid_choice",
+    "int_from_float": "invalid_type",
+}
+"""pydantic's words for what is wrong, in ours. One that ends in `_type` or `_parsing` is invalid_type, others a value."""
+
+#: These are read one item at a time, while the tool already runs: too late to say that an argument is wrong.
+_READ_LATER: Final = (
+    collections.abc.Iterable,
+    collections.abc.Iterator,
+    collections.abc.Generator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncGenerator,
+)
+#: Keys of a schema whose values are data, not schemas.
+_DATA_KEYS: Final = frozenset({"default", "enum", "const", "examples"})
+_TYPES_HINT: Final = (
+    "use str, int, float, bool, list[...], dict[str, ...], Literal, an Enum, a dataclass or a pydantic model"
+)
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with the arguments of a call. where: `path`, `options.depth`, `paths[3]`."""
+
+    code: ProblemCode
+    where: str
+    text: str
+
+
+class Refused(Exception):
+    """A value is not of its type; `problems` says where and why."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+def make_adapters(signature: Signature, name: str) -> Adapters:
+    """Return what checks each parameter's values. Raises InvalidRequest, code invalid_tool, for a type JSON cannot say."""
+    return {
+        parameter: _make_adapter(annotation, parameter, name) for parameter, annotation in signature.annotations.items()
+    }
+
+
+def _make_adapter(annotation: Any, parameter: str, name: str) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
+
+    for part in _parts(annotation):
+        if isinstance(part, TypeVar) or any(part is kind for kind in _READ_LATER):
+            raise _unsupported(annotation, parameter, name, f"{part} names no type of values")
+    try:
+        adapter = TypeAdapter(annotation)
+        adapter.json_schema()
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError) as error:
+        raise _unsupported(annotation, parameter, name, error.message.partition("\n")[0]) from None
+    return adapter
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """List an annotation and everything inside its brackets; the values of a Literal are no types, and do no harm."""
+    yield get_origin(annotation) or annotation
+    if get_origin(annotation) is not Literal:
+        for argument in get_args(annotation):
+            yield from _parts(argument)
+
+
+def _unsupported(annotation: Any, parameter: str, name: str, why: str) -> Exception:
+    shown = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
+    return invalid_tool(
+        name, f"its parameter {parameter!r} is a {shown or annotation}, which JSON cannot give: {why}", _TYPES_HINT
+    )
+
+
+def make_schema(signature: Signature, adapters: Adapters, descriptions: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return the JSON schema of all parameters together. Raises InvalidRequest for a default that is not of its type."""
+    from pydantic import TypeAdapter
+
+    schemas, definitions = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters.items()])
+    properties = {}
+    for parameter in adapters:
+        schema: JsonSchema = dict(schemas[parameter, "validation"])
+        if parameter in descriptions:
+            schema.setdefault("description", descriptions[parameter])
+        if parameter in signature.defaults:
+            schema["default"] = _plain_default(signature, adapters[parameter], parameter, name)
+        properties[parameter] = schema
+    required = [parameter for parameter in adapters if parameter not in signature.defaults]
+    whole = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    untitled: JsonSchema = _without_titles({**whole, **definitions})
+    return untitled
+
+
+def _plain_default(signature: Signature, adapter: TypeAdapter[Any], parameter: str, name: str) -> object:
+    """Return a default as JSON has it; "enforced" begins here, with a default that is of its parameter's type."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    default = signature.defaults[parameter]
+    try:
+        validate(adapter, default, parameter)
+        return to_jsonable_python(default)
+    except (Refused, PydanticSerializationError) as error:
+        why = error.problems[0].text if isinstance(error, Refused) else str(error)
+        raise invalid_tool(
+            name,
+            f"the default {default!r:.100} of its parameter {parameter!r} is not of the parameter's type: {why}",
+            f"correct it; where None is meant, write `{parameter}: ... | None = None`",
+        ) from None
+
+
+def _without_titles(schema: Any) -> Any:
+    """Return a schema without the titles that pydantic makes of names: each costs a model tokens and says nothing new."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in _DATA_KEYS else _without_titles(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+
+
+def validate(adapter: TypeAdapter[Any], value: object, parameter: str) -> Any:
+    """Return `value` as its parameter's type. Raises Refused."""
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        strictly = error
+    # Not an object of that type. It may still be the JSON of one: a text for an Enum, a list for a tuple.
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise Refused(_problems(error, parameter)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise Refused(_problems(strictly, parameter)) from None
+
+
+def _problems(error: Any, parameter: str) -> tuple[Problem, ...]:
+    details: list[ErrorDetails] = error.errors(include_url=False, include_context=False, include_input=False)
+    return tuple(Problem(_code_of(one["type"]), _where(parameter, one["loc"]), one["msg"]) for one in details)
+
+
+def _code_of(kind: str) -> ProblemCode:
+    return _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
+
+
+def _where(parameter: str, loc: tuple[int | str, ...]) -> str:
+    return parameter + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
