@@ -177,10 +177,10 @@ class Terminal:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", self.shown)
         return [re.split(r"\x1b\[[0-9;?]*[A-Za-z]", line.rstrip("\r"))[-1].rstrip() for line in plain.split("\n")]
 
-    def wait_for(self, words: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Read the screen until `words` are on it."""
+    def wait_for(self, words: str, *, times: int = 1, timeout_s: float = TIMEOUT_S) -> None:
+        """Read the screen until `words` are on it, so often at least."""
         deadline = time.monotonic() + timeout_s
-        while words not in self.shown:
+        while self.shown.count(words) < times:
             assert self._read(deadline), f"{words!r} was not shown: {self.shown!r}"
 
     def read_for(self, span_s: float) -> None:

@@ -265,6 +265,7 @@ def test_python_talks_line_by_line_on_a_terminal(host: Path, session: str) -> No
         terminal.wait_for("42")
         terminal.type("1/0\n")
         terminal.wait_for("ZeroDivisionError")
+        terminal.wait_for(">>> ", times=4)  # before a prompt, what is no line yet may be lost with the terminal's mode
         terminal.type("\x04")
         assert terminal.wait() == 1  # the last cell's
 

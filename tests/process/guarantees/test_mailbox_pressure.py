@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from helpers.hosts import StartSession, count_of, pid_of
+from helpers.hosts import SLACK, StartSession, count_of, pid_of
 from helpers.stopping import continue_process, stop_process
 from helpers.waiting import wait_until
 from procession import Host, MailboxFull, ProcessionError, Session
@@ -114,7 +114,9 @@ def test_control_overtakes_large_messages(session: Session) -> None:
     for future in streams:
         assert len(future.result(60)) == 8 * MiB
     assert pings, "the streams were over before a ping"
-    assert statistics.median(pings) <= max(0.010 * 3, quiet * 20)
+    assert min(pings) <= max(
+        0.010 * SLACK, quiet * 20
+    )  # the least: a busy machine may hold one up, a queue holds up all
 
 
 def test_an_error_of_one_call_leaves_the_others_alone(host: Host, session: Session) -> None:
