@@ -4,6 +4,7 @@ The leak guard is an autouse fixture of function scope: pytest sets it up after 
 the test's other ones, and tears it down after the test's own and before the wider ones. That is the window it judges.
 """
 
+import faulthandler
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from helpers.leakguard import LeakGuard, shut_default_host
 from helpers.proc import MARK_VARIABLE, kill_for_good
@@ -47,6 +49,13 @@ def _kill_one(pid: int, number: int) -> None:
     """Signal one process: 0 and below are whole groups, ours among them, and a test that lost a pid would stop this run."""
     assert pid > 0, f"a test would have signalled process group {pid}"
     _kill(pid, number)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Give what is left of a failed test (its teardown) a hard stop again: pytest takes it away at the failure."""
+    after_s = float(node.config.getini("faulthandler_timeout"))
+    faulthandler.dump_traceback_later(after_s, exit=True, file=node.config.stash[fault_handler_stderr_fd_key])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -60,6 +60,11 @@ def _name_of(pid: int) -> str:
         return ""
 
 
+def _is_asleep(pid: int) -> bool:
+    seen = look_at(pid)
+    return seen is not None and seen.state == "S"
+
+
 class Forkling:
     """One forked session as the test holds it."""
 
@@ -203,9 +208,15 @@ class Zygote:
         return [pid for pid in self.everything() if _name_of(pid) != "keeper blank"]
 
     def blank(self) -> int:
-        """Wait for the keeper that is forked ahead, and return its pid."""
-        wait_until(lambda: len(self.pids()) < len(self.everything()), "a keeper is forked ahead")
-        return next(pid for pid in self.everything() if _name_of(pid) == "keeper blank")
+        """Wait until a keeper is forked ahead and waits for its order, bound to its zygote by then; return its pid."""
+        found: list[int] = []
+
+        def waits() -> bool:
+            found[:] = [pid for pid in self.everything() if _name_of(pid) == "keeper blank" and _is_asleep(pid)]
+            return bool(found)
+
+        wait_until(waits, "a keeper is forked ahead")
+        return found[0]
 
     def __enter__(self) -> Self:
         return self
@@ -218,7 +229,7 @@ class Zygote:
             self.process.communicate(timeout=10)
         finally:
             self.process.kill()
-            self.process.communicate()
+            self.process.communicate(timeout=10)  # what it left may hold the pipe: that is a failure, not a wait
 
 
 def _path_of(executable: str) -> list[str]:
