@@ -57,6 +57,9 @@ class Cell(QueuedCall):
     def is_live(self) -> bool:
         return self.cells.current is self
 
+    def begun(self) -> None:
+        """It is this cell's turn."""
+
     def leave_queue(self) -> None:
         self.cells.waiting.remove(self)
 
@@ -171,6 +174,7 @@ class Cells:
         cell.number = self._number
         cell.started_at = monotonic()
         self.current = cell
+        cell.begun()
         self.guest.output.begin(cell.seq, merge(cell.body.limits, self.guest.limits).output_bytes)
         for frame in chunks(pack_cell(cell.number, cell.body.code)):
             self._feeder.feed(frame)

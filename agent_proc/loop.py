@@ -1,4 +1,7 @@
-"""The session's loop: one poll over descriptors, one heap of timers. No threads, no asyncio.
+"""The session's loop: one epoll over descriptors, one heap of timers. No threads, no asyncio.
+
+An epoll, because a session with a few tools under way watches a dozen descriptors, and answers hundreds of calls meanwhile. It is
+made when something is first watched: not in the zygote, whose copies would all share it, nor in a session that only answers.
 
 It is *not* the mailbox (session.py) and decides nothing. Handlers run one after the other and must not block; each reads
 a bounded amount a turn, so that the mailbox is looked at between two floods.
@@ -12,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-READABLE: Final = select.POLLIN | select.POLLHUP | select.POLLERR
-WRITABLE: Final = select.POLLOUT | select.POLLERR
-#: A turn never sleeps longer: poll's milliseconds must not overflow, and nothing is lost by one turn a minute.
+READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
+WRITABLE: Final = select.EPOLLOUT | select.EPOLLERR
+#: A turn never sleeps longer: the milliseconds must not overflow, and nothing is lost by one turn a minute.
 _SLEEP_S_MAX: Final = 60.0
 
 monotonic: Final = time.monotonic
@@ -41,7 +44,8 @@ class Loop:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._epoll: select.epoll | None = None
+        self._registered: set[int] = set()
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._expected: list[int] = []
@@ -79,11 +83,18 @@ class Loop:
 
     def _register(self, fd: int) -> None:
         self.watched = len(self._readers) + len(self._writers)
-        events = (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
-        if events:
-            self._poll.register(fd, events)
+        epoll = self._epoll
+        if epoll is None:
+            epoll = self._epoll = select.epoll()
+        events = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
+        if not events:
+            self._registered.discard(fd)
+            epoll.unregister(fd)
+        elif fd in self._registered:
+            epoll.modify(fd, events)
         else:
-            self._poll.unregister(fd)
+            self._registered.add(fd)
+            epoll.register(fd, events)
 
     def is_watched(self, fd: int) -> bool:
         """Say whether `fd` has a reading handler."""
@@ -114,24 +125,27 @@ class Loop:
 
     def turn(self, timeout_s: float | None = None) -> None:
         """Wait for whatever comes first, for `timeout_s` at most, and call its handlers and what is due."""
-        while self._expected:
+        while self._expected or self._epoll is None:
             self._register(self._expected.pop())
         wait_s = _SLEEP_S_MAX if timeout_s is None else min(timeout_s, _SLEEP_S_MAX)
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)
         if self._heap:
             wait_s = min(wait_s, max(0.0, self._heap[0][0] - monotonic()))
-        for fd, events in self._poll.poll(wait_s * 1000.0 if wait_s else 0):
+        for fd, events in self._epoll.poll(wait_s):
             if events & READABLE and (reader := self._readers.get(fd)) is not None:
                 reader()
             if events & WRITABLE and (writer := self._writers.get(fd)) is not None:
                 writer()
-        self._run_due()
+        if self._heap:
+            self._run_due()
 
     def _run_due(self) -> None:
+        """Run what is due by now, and nothing that was only armed meanwhile: an action may arm itself again for ever."""
+        now, made = monotonic(), self._made
         while self._heap:
-            timer = self._heap[0][2]
-            if timer.action is not None and timer.at > monotonic():
+            at, number, timer = self._heap[0]
+            if timer.action is not None and (at > now or number > made):
                 return
             heapq.heappop(self._heap)
             action, timer.action = timer.action, None

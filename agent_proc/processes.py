@@ -1,7 +1,8 @@
 """Long-lived commands: `start` begins one, others list it, wait for it, signal it and write to it; the session's end ends it.
 
 Rules: `start` is answered when the command has really been executed; a wait that is given up leaves the process alone; the
-last 64 that ended stay listed with their exit code and report.
+last 64 that ended stay listed with their exit code and report. One that is to be kept running is started again by the policy
+that sessions have, once everything that it had started is gone.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from procession.agent_proc.command import CommandOrder, run_command
 from procession.agent_proc.context import Context
-from procession.agent_proc.core.outcome import judge_command, not_started, report
+from procession.agent_proc.core.outcome import Facts, judge_command, not_started, report
 from procession.agent_proc.core.worker_messages import NotRun
 from procession.agent_proc.feeder import Feeder
 from procession.agent_proc.guest import INTERRUPT, KILL, TERM, Guest
-from procession.agent_proc.loop import monotonic
+from procession.agent_proc.loop import Timer, monotonic
 from procession.agent_proc.runs import QueuedCall, command_order, no_resources
 from procession.ipc.core.bounds import MiB
 from procession.ipc.core.errors import (
@@ -26,12 +27,24 @@ from procession.ipc.core.errors import (
     MailboxFull,
     ProcessionError,
     SessionLimitReached,
+    cut,
     to_data,
 )
 from procession.ipc.core.file_names import shown
-from procession.ipc.core.messages import Born, Call
-from procession.ipc.core.operations import ExecBody, Nothing, ProcessList, ProcessSignalBody, ProcessWriteBody
+from procession.ipc.core.messages import Born, Call, Notice
+from procession.ipc.core.operations import LaunchBody, Nothing, ProcessList, ProcessSignalBody, ProcessWriteBody
 from procession.ipc.core.records import ProcessInfo, RunReport
+from procession.ipc.core.restart_policy import (
+    Exit,
+    ExitKind,
+    GiveUp,
+    Leave,
+    Restart,
+    RestartHistory,
+    RestartPolicy,
+    RestartType,
+    decide,
+)
 
 #: Commands one session may have running at once besides its runs; each holds seven descriptors and two processes.
 PROCESSES_MAX: Final = 64
@@ -109,7 +122,9 @@ class WaitCall(QueuedCall):
 class Process:
     """One long-lived command."""
 
-    def __init__(self, processes: Processes, context: Context, order: CommandOrder, call: StartCall) -> None:
+    def __init__(
+        self, processes: Processes, context: Context, order: CommandOrder, call: StartCall, restart: RestartType
+    ) -> None:
         self._processes = processes
         self._call = call
         self._order = order
@@ -119,31 +134,44 @@ class Process:
         self.report: RunReport | None = None
         self.exit_code: int | None = None
         self.waiters: list[WaitCall] = []
-        self.guest = Guest(context, self.argv[0], order.limits, self._over)
-        self.guest.on_born = self._born
+        self._context = context
+        self._policy = None if restart == "temporary" else RestartPolicy(type=restart)
+        self._history = RestartHistory()
+        self._again: Timer | None = None
+        self.is_asked = False
+        """Somebody ended it: it is not started again."""
+        self._launch()
+
+    def _launch(self) -> None:
+        """Fork it. Raises ProcessionError or OSError; then there is none."""
+        order = self._order
+        guest = Guest(self._context, self.argv[0], order.limits, self._over)
+        guest.on_born = self._born
         stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
         try:
-            self.guest.start(partial(run_command, order), stdin=stdin_r, runs_user_code=False)
+            guest.start(partial(run_command, order), stdin=stdin_r, runs_user_code=False)
         except BaseException:
             os.close(stdin_w)
             raise
-        self.stdin = Feeder(context.loop, stdin_w)
-        self.guest.output.begin(self.seq, order.limits.output_bytes)
-        self.guest.result.on_over = self._executed
+        self.guest = guest
+        self.stdin = Feeder(self._context.loop, stdin_w)
+        guest.output.begin(self.seq, order.limits.output_bytes)
+        guest.result.on_over = self._executed
 
     @property
     def is_running(self) -> bool:
-        """Whether its tree is still there."""
-        return not self.guest.is_over
+        """Whether its tree is still there, or will be again."""
+        return not self.guest.is_over or self._again is not None
 
     def info(self) -> ProcessInfo:
         """Return what is known of it now."""
         return ProcessInfo(
             id=self.id,
             argv=self.argv,
-            pid=self.guest.pid or None if self.is_running else None,
+            pid=None if self.guest.is_over else self.guest.pid or None,
             running=self.is_running,
             started_s_ago=monotonic() - self.guest.started_at,
+            restarts=self._history.restarts,
             exit_code=self.exit_code,
             report=self.report,
         )
@@ -162,17 +190,96 @@ class Process:
         facts = self.guest.facts(self._call.timeout_s)
         self.report = report(facts)
         self.exit_code = facts.exit_code
-        never_ran = isinstance(facts.message, NotRun)
+        if self._call.is_answered and self._is_begun_again(facts):
+            return
+        never_ran = isinstance(facts.message, NotRun) and not self._call.is_answered
         self._processes.ended(self, forget=never_ran)
-        if isinstance(facts.message, NotRun):
+        if never_ran and isinstance(facts.message, NotRun):
             self._call.refuse(not_started(facts.message, facts.elapsed_s))
         elif not self._call.is_answered and (error := judge_command(facts, self.report)) is not None:
             self._call.refuse(error, streamed=streamed)
         else:
             self._call.answer(self.info(), streamed=streamed)  # does nothing when `start` was answered long ago
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.answer(self.info(), streamed=True)
+
+    # --- being kept running ---------------------------------------------------------------------------------
+    def order(self, how: bytes) -> None:
+        """Carry out what somebody asks of it; an end that is asked for is for good."""
+        if how != INTERRUPT:
+            self.is_asked = True
+            if self._again is not None:
+                self._again.cancel()
+                self._give_up()
+        self.guest.kill(how)
+
+    def shutdown(self) -> None:
+        """End it with its session."""
+        self.order(TERM)
+        self.guest.stop("shutdown")
+
+    def _is_begun_again(self, facts: Facts) -> bool:
+        """Decide about an end that nobody asked for; True when there will be another process."""
+        if self._policy is None or self.is_asked or self._context.stopping:
+            return False
+        assert facts.timeout_s is None or facts.cause != "deadline", "it has none once it runs"
+        kind = _kind_of(facts)
+        how = Exit(kind, report(facts).how())
+        self._history, decision = decide(self._policy, self._history, how, monotonic(), facts.elapsed_s, _no_jitter)
+        match decision:
+            case Restart(after_s=after_s):
+                self._tell("process_restarting", f"{how}; again in {after_s:g} s")
+                self._again = self._context.loop.after(after_s, self._launch_again)
+                return True
+            case GiveUp(reason=reason):
+                self._tell("process_given_up", reason)
+                return False
+            case Leave():
+                return False
+            case _:
+                assert_never(decision)
+
+    def _launch_again(self) -> None:
+        self._again = None
+        try:
+            self._launch()
+        except (ProcessionError, OSError) as error:
+            self._tell("process_given_up", f"it cannot be started again: {error}")
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._again = None
+        self._processes.ended(self, forget=False)
+        self._tell_waiters()
+
+    def _tell(self, kind: str, text: str) -> None:
+        self._context.send(Notice(self._context.incarnation, kind, cut(f"{self.id} {self.argv[0]}: {text}", 300)))
+
+
+def _no_jitter() -> float:
+    """One command of one session: there is no herd to scatter."""
+    return 0.0
+
+
+def _kind_of(facts: Facts) -> ExitKind:
+    if isinstance(facts.message, NotRun):
+        return ExitKind.START_FAILED
+    if facts.ended is not None and facts.ended.cause == "memory":
+        return ExitKind.MEMORY
+    code = facts.exit_code
+    return (
+        ExitKind.KEEPER_LOST
+        if code is None
+        else ExitKind.SIGNAL
+        if code < 0
+        else ExitKind.NONZERO
+        if code
+        else ExitKind.NORMAL
+    )
 
 
 class Processes:
@@ -182,7 +289,7 @@ class Processes:
         self._context = context
         self._known: OrderedDict[str, Process] = OrderedDict()
 
-    def start(self, call: Call, body: ExecBody) -> None:
+    def start(self, call: Call, body: LaunchBody) -> None:
         """Begin a command."""
         running = [process for process in self._known.values() if process.is_running]
         if len(running) >= PROCESSES_MAX:
@@ -195,7 +302,7 @@ class Processes:
         work = StartCall(self._context, call)
         self._context.page.mark_started(call.seq)
         try:
-            work.process = Process(self, self._context, order, work)
+            work.process = Process(self, self._context, order, work, body.restart)
         except ProcessionError as error:
             work.refuse(to_data(error))
             return
@@ -216,7 +323,7 @@ class Processes:
     def shutdown(self) -> None:
         """Begin to end all of them."""
         for process in list(self._known.values()):
-            process.guest.stop("shutdown")
+            process.shutdown()
 
     def grant(self, seq: int, stream: int, count: int) -> None:
         """Take a grant for the output of the process that call `seq` started."""
@@ -246,8 +353,8 @@ class Processes:
         """Interrupt the command, or end its tree; the latter is answered when it has ended."""
         process = self._find(body.process)
         if process.is_running:
-            process.guest.kill(_ORDERS[body.how])
-            if body.how != "interrupt":
+            process.order(_ORDERS[body.how])
+            if body.how != "interrupt" and process.is_running:
                 WaitCall(self._context, call, process)
                 return
         self._context.answer(call.seq, process.info(), streamed=True)

@@ -34,6 +34,7 @@ from procession.ipc.core.messages import (
     Reply,
     Shutdown,
     StreamCredit,
+    Subscribers,
 )
 
 #: Exit code of a session whose host broke the protocol; sysexits' EX_PROTOCOL.
@@ -164,6 +165,8 @@ class Session:
                 self._context.arena_free(offset, length)
             case Shutdown(grace_s=grace_s):
                 self._shut_down(grace_s, operations)
+            case Subscribers():
+                operations.agent.followed_by(message)
             case _:  # streams towards a session: no operation of the table has one
                 pass
 
@@ -216,8 +219,20 @@ class Session:
                 os._exit(BOOT_EXIT)
         operations = self._operations = self._prepared
         operations.queue.parallel_max = max(1, boot.parallel_runs)
+        if boot.version == WIRE_VERSION:
+            self._begin_agent(operations)
         self._context.send(Ready(WIRE_VERSION, boot.inc, os.getpid()))
         return operations
+
+    def _begin_agent(self, operations: Operations) -> None:
+        """Have the agent begin; one that cannot is why there is no session, and says so in its own words."""
+        try:
+            operations.agent.begin()
+        except BaseException as problem:  # a module of the program's may raise SystemExit or worse
+            import traceback
+
+            _say("".join(traceback.format_exception(problem)))
+            os._exit(BOOT_EXIT)
 
     def _shut_down(self, grace_s: float, operations: Operations) -> None:
         if self._give_up_at is None:

@@ -9,28 +9,40 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from procession.agent_proc.agent_server import AgentServer
 from procession.agent_proc.cells import Cell, Cells
 from procession.agent_proc.context import Context
 from procession.agent_proc.processes import Processes
 from procession.agent_proc.runs import ExecJob, RunJob, RunQueue, not_sent
-from procession.ipc.core.bounds import MAILBOX_COMMANDS_MAX
+from procession.ipc.core.bounds import MAILBOX_COMMANDS_MAX, RESULT_NODES_MAX
 from procession.ipc.core.errors import ErrorData, InvalidRequest, MailboxFull, ProcessionError, cut, to_data
-from procession.ipc.core.messages import Arena, Call, Cancel, Reply, encode
+from procession.ipc.core.messages import Arena, Call, Cancel, Notice, Reply, encode
 from procession.ipc.core.operations import (
     OPERATIONS,
+    ActBody,
+    AskBody,
+    AwaitBody,
     CodeBody,
     ExecBody,
+    LaunchBody,
     ModuleList,
     Nothing,
     ProcessBody,
     ProcessSignalBody,
     ProcessWriteBody,
     RunBody,
+    SendBody,
+    SignalBody,
+    ToolBody,
 )
+from procession.ipc.core.values import encode_value
+
+if TYPE_CHECKING:
+    from procession.agent_proc.tool_jobs import Tools
 
 #: Cancels kept that came before their calls: as many as a mailbox holds calls.
 EARLY_CANCELS_MAX: Final = 256
@@ -52,6 +64,8 @@ class Operations:
         self.queue = RunQueue(self._runs_changed)
         self.cells = Cells(context)
         self.processes = Processes(context)
+        self.agent = AgentServer(context)
+        self._own_tools: Tools | None = None
         self._table: Final[dict[str, Callable[[Call, Any], None]]] = {
             "ping": self._ping,
             "echo": self._echo,
@@ -65,6 +79,16 @@ class Operations:
             "process_wait": self._process_wait,
             "process_signal": self._process_signal,
             "process_write": self._process_write,
+            "act": self._act,
+            "ask": self._ask,
+            "signal": self._signal,
+            "send_message": self._send_message,
+            "tool": self._tool,
+            "tools": self._list_tools,
+            "await_result": self._await_result,
+            "agent_status": lambda call, _: context.answer(call.seq, self.agent.status),
+            "connect": self._connect,
+            "debug_events": self.agent.debug_events,
         }
 
     def call(self, call: Call) -> None:
@@ -121,7 +145,13 @@ class Operations:
 
     def shutdown(self) -> None:
         """Begin to end everything; what waits is answered at once, what runs when it is over."""
+        try:
+            self.agent.close()
+        except Exception as error:  # a stop is a stop, whatever its agent still had to do
+            text = cut(f"at its stop: {type(error).__name__}: {error}", 300)
+            self._context.send(Notice(self._context.incarnation, "session_bug", text))
         self._context.stopping = True
+        self.agent.status_may_have_changed(is_last=True)
         for work in list(self._context.calls.values()):
             work.shutdown()
         self.processes.shutdown()
@@ -161,7 +191,7 @@ class Operations:
         self._check_room()
         self.cells.add(Cell(self._context, call, body, self.cells))
 
-    def _start(self, call: Call, body: ExecBody) -> None:
+    def _start(self, call: Call, body: LaunchBody) -> None:
         self.processes.start(call, body)
 
     def _interrupt(self, call: Call, _body: Nothing) -> None:
@@ -180,6 +210,56 @@ class Operations:
         self._check_room()
         self._context.page.mark_started(call.seq)
         self.processes.signal(call, body)
+
+    def _act(self, call: Call, body: ActBody) -> None:
+        self._context.page.mark_started(call.seq)
+        self.agent.act(call, body)
+
+    def _ask(self, call: Call, body: AskBody) -> None:
+        self.agent.ask(call, body)
+
+    def _send_message(self, call: Call, body: SendBody) -> None:
+        self._check_room()
+        from procession.agent_proc.agent_replies import ReplyJob  # only sessions that have a responder need it
+
+        self.queue.add(ReplyJob(self._context, call, body, self.queue, self.agent))
+
+    def _connect(self, call: Call, _body: Nothing) -> None:
+        """Note in the record whether there is somebody who could answer."""
+        self.agent.check_code_session("connect")
+        self._context.page.mark_started(call.seq)
+        if not self._context.booted.responder:
+            from procession.agent_proc.agent_replies import no_responder
+
+            self.agent.do("set_connection_status", status="error")
+            raise no_responder()
+        record = self.agent.do("set_connection_status", status="connected")
+        self._context.answer(call.seq, Nothing(), self._context.pack_payload(encode_value(record)))
+
+    @property
+    def _tools(self) -> Tools:
+        if self._own_tools is None:
+            from procession.agent_proc.tool_jobs import Tools  # most sessions call none
+
+            self._own_tools = Tools(self.agent, self.queue, self.cells)
+        return self._own_tools
+
+    def _tool(self, call: Call, body: ToolBody) -> None:
+        self._check_room()
+        self._tools.call(call, body, self._context.read_payload(call.payload))
+
+    def _list_tools(self, call: Call, _body: Nothing) -> None:
+        data = encode_value(self._tools.listing(), nodes_max=RESULT_NODES_MAX)
+        self._context.answer(call.seq, Nothing(), self._context.pack_payload(data))
+
+    def _await_result(self, call: Call, body: AwaitBody) -> None:
+        self._check_room()
+        self._context.page.mark_started(call.seq)
+        self.agent.await_result(call, body)
+
+    def _signal(self, call: Call, body: SignalBody) -> None:
+        self._context.page.mark_started(call.seq)
+        self.agent.signal(call, body)
 
     def _process_write(self, call: Call, body: ProcessWriteBody) -> None:
         self._context.page.mark_started(call.seq)

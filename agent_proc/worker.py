@@ -28,6 +28,7 @@ from procession.ipc.core import inside
 from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX, RESULT_NODES_MAX, TRACEBACK_CHARS_MAX
 from procession.ipc.core.errors import cut
 from procession.ipc.core.limits import Limits
+from procession.ipc.core.loading import loading
 from procession.ipc.core.messages import Payload
 from procession.ipc.core.value_hints import type_name
 from procession.ipc.core.values import UnsupportedValue, encode_value
@@ -202,7 +203,8 @@ def _load(order: RunOrder, result_fd: int) -> tuple[Callable[..., Any], tuple[An
         data = read_payload(order.payload, order.arena_in_fd)
         if order.arena_in_fd >= 0:
             os.close(order.arena_in_fd)
-        function, args, kwargs = pickle.loads(data)
+        with loading("what the function needs"):
+            function, args, kwargs = pickle.loads(data)
         return function, args, kwargs
     except BaseException as error:
         hint = "pass its folder in import_paths=[...], or define it where it travels by value"

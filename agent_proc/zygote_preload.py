@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from procession.ipc.core.bounds import TRACEBACK_CHARS_MAX
+from procession.ipc.core.loading import loading
 
 #: All that a session process and its workers run, so that nothing is imported after the fork.
 _OURS: Final = (
@@ -72,7 +73,8 @@ def preload(modules: Sequence[str]) -> int:
     tasks = count_tasks()
     for module in (*_OURS, *modules):
         try:
-            importlib.import_module(module)
+            with loading(module):
+                importlib.import_module(module)
         except BaseException as problem:  # a module may raise SystemExit or worse
             text = "".join(traceback.format_exception(problem))
             raise PreloadFailed("import", module, text[-TRACEBACK_CHARS_MAX:]) from None

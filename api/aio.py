@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC109 - `timeout` is the deadline that the sessions keep, the same parameter as the sync face's
 """The async host: `Host`, awaited. Same verbs, parameters, records and errors; it lives in the caller's event loop.
 
     async with AsyncHost(...) as host:              its engine's callbacks run in this loop; no thread is made
@@ -10,30 +11,46 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
-from procession.api import verbs
+from procession.api import lookup, verbs
+from procession.api.aio_awaiting import all_finished, one_finished
+from procession.api.aio_pool import AsyncWorkerPool
 from procession.api.aio_session import AsyncProcess, AsyncSession
 from procession.api.bridge import AsyncFollow, backend_of, perform
-from procession.api.checks import check_grace, check_import_paths, check_preload, check_session, check_since
+from procession.api.checks import (
+    check_grace,
+    check_import_paths,
+    check_partition,
+    check_preload,
+    check_session,
+    check_sessions,
+    check_since,
+    check_timeout,
+)
 from procession.api.core import plans
 from procession.api.core.plans import Plan
-from procession.api.link import DEFAULT_SANDBOX, Link, Reach
+from procession.api.link import DEFAULT_SANDBOX, KnownTools, Link, Reach, Tool, check_whole
 from procession.api.opening import HostSettings, forget, open_client, open_engine
+from procession.api.pool import pool_book
 from procession.api.sandbox import Sandbox
 from procession.api.verbs import PathLike
+from procession.ipc.core.agent_records import Finished
 from procession.ipc.core.backend import Response
-from procession.ipc.core.bounds import PARALLEL_RUNS_MAX, SESSIONS_MAX
+from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, PARALLEL_RUNS_MAX, SESSIONS_MAX
 from procession.ipc.core.errors import HostLost, SessionNotFound
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.operations import SessionRef
-from procession.ipc.core.records import Event, KillReceipt, SessionStatus, Statistics
+from procession.ipc.core.operations import OPERATIONS, SessionRef
+from procession.ipc.core.records import AuditEntry, Event, KillReceipt, SessionStatus, Statistics
 
 if TYPE_CHECKING:
+    from procession.agent_proc.agent.agent import Agent
+    from procession.agent_proc.agent.turn import Turn
     from procession.ipc.transport.reactor import Reactor
 
 __all__ = ["AsyncHost", "AsyncProcess", "AsyncSession"]
@@ -66,15 +83,21 @@ class AsyncHost:
         spares: int = 0,
         parallel_runs: int = PARALLEL_RUNS_MAX,
         serve: bool | None = None,
+        tools: Iterable[Tool] = (),
+        tool_rates: Mapping[str, int] | None = None,
+        default_language: str | None = None,
+        default_config: Mapping[str, object] | None = None,
     ) -> None:
         settings = HostSettings.check(
-            data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve
-        )
+            data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve,
+            tools, tool_rates, default_language, default_config,
+        )  # fmt: skip
 
         def open_here(loop: asyncio.AbstractEventLoop, reactor: Reactor) -> Link:
             return Link(
                 open_engine(settings, reactor), is_local=True, sandbox=sandbox, reach=settings.reach,
-                parallel_runs=settings.parallel_runs, loop=loop,
+                parallel_runs=settings.parallel_runs, loop=loop, tools=KnownTools(settings.tools),
+                defaults=settings.defaults,
             )  # fmt: skip
 
         self._prepare(open_here)
@@ -83,9 +106,12 @@ class AsyncHost:
     def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Self:
         """Return a client of the host that runs on `data_dir` (as a rule the user's own); raises HostLost without one."""
         host = cls.__new__(cls)
-        host._prepare(
-            lambda loop, reactor: Link(open_client(data_dir, reactor), is_local=False, sandbox=sandbox, loop=loop)
-        )
+
+        def connect_here(loop: asyncio.AbstractEventLoop, reactor: Reactor) -> Link:
+            backend = open_client(data_dir, reactor)
+            return Link(backend, is_local=False, sandbox=sandbox, loop=loop, defaults=backend.defaults)
+
+        host._prepare(connect_here)
         return host
 
     def _prepare(self, opener: Opener) -> None:
@@ -155,11 +181,13 @@ class AsyncHost:
         return link is not None and (link.closed or bool(getattr(link.backend, "closed", False)))
 
     async def close(self) -> None:
-        """End every process of this host, or only the connection of a client. May be called twice."""
+        """End every process of this host, or only the connection of a client, or nothing of a view. May be called twice."""
         link = self._opened
         if link is None or link.closed:
             return
         link.closed = True
+        if link.partition is not None:
+            return
         forget(link.backend)
         close_async: Callable[[Callable[[], None]], None] | None = getattr(link.backend, "close_async", None)
         if close_async is None:
@@ -172,8 +200,10 @@ class AsyncHost:
     async def shutdown(self, grace: float | None = None) -> None:
         """End the host itself, for a client too, and close.
 
-        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it.
+        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it. So is a
+        view.
         """
+        check_whole(self._link)
         if self._link.is_local:
             check_grace(grace)
         else:
@@ -198,15 +228,46 @@ class AsyncHost:
             backend_of(self._link), plans.follow("events", "", since=check_since(since), call=None), None
         )
 
+    async def audit(
+        self, session: str | None = None, *, tool: str | None = None, limit: int = 1000
+    ) -> list[AuditEntry]:
+        """Return the last calls of tools that models chose, newest first, of one session or tool if given; 10 000 are kept.
+
+        Raises InvalidRequest (invalid_limit), SessionNotFound.
+        """
+        from procession.api import tool_plans
+
+        ident = "" if session is None else await self._id_of(session)
+        return await self._do(tool_plans.audit(ident, tool, limit))
+
+    def partition(self, name: str) -> Self:
+        """Return a view of this host whose sessions have names of their own, for one of several tenants.
+
+        It is a host to whoever uses it: it starts, finds, lists and pools its own sessions and sees no others; an agent of one
+        reaches only those. What the host has for all is shared: limits, folders, events. Closing a view ends nothing.
+        """
+        view = type(self).__new__(type(self))
+        view._opener = self._opener
+        view._opened = replace(self._link, partition=check_partition(name))
+        return view
+
     # --- sessions ---------------------------------------------------------------------------------------------------
     async def start_session(
         self,
         project: PathLike | None = None,
         *,
         name: str | None = None,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
+        idle_timeout: float | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -214,13 +275,16 @@ class AsyncHost:
     ) -> AsyncSession:
         """Start a session in `project`, or in a folder of its own, and return its handle once it is ready.
 
-        restart: when a process that ended is replaced. exclusive: refuse a second session in the same folder. Raises
-        AlreadyExists, SessionLimitReached, SandboxUnavailable, StartFailed.
+        restart: when a process that ended is replaced. idle_timeout: seconds without anything to do after which it is stopped.
+        exclusive: refuse a second session in the same folder. Raises AlreadyExists, SessionLimitReached,
+        SandboxUnavailable, StartFailed.
         """
         preload, import_paths = check_preload(preload), check_import_paths(import_paths)
         body = verbs.start_body(
             self._link, project, name=name, sandbox=sandbox, limits=limits, restart=restart, exclusive=exclusive,
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools, idle_timeout=idle_timeout,
         )  # fmt: skip
         return self._session(await self._do(plans.start_session(body), _remove_started), Reach(import_paths, preload))
 
@@ -229,9 +293,17 @@ class AsyncHost:
         name: str,
         project: PathLike | None = None,
         *,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
+        idle_timeout: float | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -245,14 +317,68 @@ class AsyncHost:
         body = verbs.start_body(
             self._link, project, name=check_session(name), sandbox=sandbox, limits=limits, restart=restart,
             exclusive=exclusive, preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, existing=True,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools, idle_timeout=idle_timeout,
         )  # fmt: skip
         return self._session(await self._do(plans.start_session(body)), Reach(import_paths, preload))
+
+    async def pool(
+        self,
+        *,
+        agent: type[Agent[Any]] | str | None = None,
+        size: int = 5,
+        overflow: int = 0,
+        strategy: Literal["lifo", "fifo"] = "lifo",
+        state: Mapping[str, object] | None = None,
+        tools: Iterable[Tool] = (),
+        sandbox: Sandbox | None = None,
+        limits: Limits | None = None,
+        preload: Iterable[str] = (),
+        import_paths: Iterable[PathLike] = (),
+        parallel_runs: int | None = None,
+    ) -> AsyncWorkerPool:
+        """Start `size` sessions, all alike, and return the pool that lends them.
+
+        overflow: how many more may be started while all are busy, and are ended when they are not needed. strategy: lend the
+        worker that was given back last (lifo), or first (fifo). Raises as `start_session`; then nothing is left of it.
+        """
+        book = pool_book(size, overflow, strategy)
+        preload, import_paths = check_preload(preload), check_import_paths(import_paths)
+        reach = Reach(import_paths, preload)
+
+        def plan() -> Plan[SessionRef]:
+            body = verbs.start_body(
+                self._link, None, name=None, sandbox=sandbox, limits=limits, restart="transient", exclusive=True,
+                preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, agent=agent, state=state, tools=tools,
+            )  # fmt: skip
+            return plans.start_session(body)
+
+        async def start() -> AsyncSession:
+            return self._session(await self._do(plan(), _remove_started), reach)
+
+        pool = AsyncWorkerPool(book, start, self.remove_session)
+        started = await asyncio.gather(*(start() for _ in range(size)), return_exceptions=True)
+        for worker in started:
+            if isinstance(worker, AsyncSession):
+                pool.add(worker)
+        failed = [worker for worker in started if isinstance(worker, BaseException)]
+        if failed:
+            await pool.close()
+            raise failed[0]
+        return pool
 
     @asynccontextmanager
     async def temporary_session(
         self,
         project: PathLike | None = None,
         *,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         preload: Iterable[str] = (),
@@ -264,6 +390,8 @@ class AsyncHost:
         body = verbs.start_body(
             self._link, project, name=None, sandbox=sandbox, limits=limits, restart="transient", exclusive=True,
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, temporary=True,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools,
         )  # fmt: skip
         session = self._session(
             await self._do(plans.start_session(body), _remove_started), Reach(import_paths, preload)
@@ -282,23 +410,77 @@ class AsyncHost:
         A name means the session that holds it, and a stopped one only when none does; several are an InvalidRequest
         (`ambiguous_name`) that lists them. So it is with every verb here that takes a name.
         """
-        return self._session(await self._do(plans.find_session(check_session(id_or_name))))
+        return self._session(await self._find(id_or_name))
+
+    async def get_session(self, session_id: str) -> AsyncSession:
+        """Return the handle of the session with this whole id, stopped or not; raises SessionNotFound."""
+        ident = lookup.exact_id(session_id)
+        return self._session(await self._find(ident))
+
+    async def get_session_by_path(self, path: PathLike) -> AsyncSession:
+        """Return the handle of the session that works in this folder, by any of its names; the oldest of several.
+
+        Stopped sessions hold no folder. Raises SessionNotFound; InvalidRequest (path_not_found, path_not_directory).
+        """
+        return self._session(lookup.by_path(await self.list_sessions(), path))
+
+    async def lookup_by_name(self, name: str) -> AsyncSession:
+        """Return the handle of the session of this name, the oldest of several; stopped ones are left out.
+
+        Raises SessionNotFound. `session` refuses a name that several have.
+        """
+        return self._session(lookup.by_name(await self.list_sessions(), name, self._link.partition))
 
     async def list_sessions(self, all: bool = False) -> list[SessionStatus]:
         """List the sessions; with `all` those that were stopped too."""
-        return await self._do(plans.list_sessions(every=bool(all)))
+        return await self._do(plans.list_sessions(every=bool(all), partition=self._link.partition))
+
+    async def await_all(
+        self, sessions: Iterable[AsyncSession], *, timeout: float = AWAIT_TIMEOUT_S
+    ) -> dict[AsyncSession, Finished]:
+        """Wait until the agents of all these sessions are finished, and return how each is; of none, at once.
+
+        Raises the error of the first that cannot be any more, with its session, or CallTimedOut; the agents go on.
+        """
+        return await all_finished(self._waits(sessions, timeout))
+
+    async def await_any(
+        self, sessions: Iterable[AsyncSession], *, timeout: float = AWAIT_TIMEOUT_S
+    ) -> tuple[AsyncSession, Finished]:
+        """Wait until the agent of one of these sessions is finished, and return which and how; the others go on.
+
+        Raises as `await_all`, and CallTimedOut at once when there is nobody to wait for.
+        """
+        return await one_finished(self._waits(sessions, timeout))
+
+    def _waits(
+        self, sessions: Iterable[AsyncSession], timeout: float
+    ) -> dict[AsyncSession, Coroutine[Any, Any, Finished]]:
+        timeout_s = check_timeout(timeout, OPERATIONS["await_result"])
+        asked = check_sessions(sessions, AsyncSession)
+        return {one: one._do(plans.await_completion(one.id, timeout_s)) for one in asked}
 
     async def stop_session(self, id_or_name: str, grace: float | None = None) -> KillReceipt:
         """End a session for good, after `grace` seconds by force; `resume_session` brings it back."""
-        return await self._do(plans.stop(check_session(id_or_name), check_grace(grace)))
+        return await self._do(plans.stop(await self._id_of(id_or_name), check_grace(grace)))
 
     async def resume_session(self, id_or_name: str) -> AsyncSession:
         """Bring a stopped or failed session back; a name means a stopped one first."""
-        return self._session(await self._do(plans.resume_session(check_session(id_or_name))))
+        return self._session(await self._do(plans.resume_session(await self._id_of(id_or_name, stopped_first=True))))
 
     async def remove_session(self, id_or_name: str) -> None:
         """End a session and delete its data."""
-        await self._do(plans.remove_session(check_session(id_or_name)))
+        await self._do(plans.remove_session(await self._id_of(id_or_name)))
+
+    async def _find(self, id_or_name: str, *, stopped_first: bool = False) -> SessionRef:
+        plan = plans.find_session(check_session(id_or_name), self._link.partition, stopped_first=stopped_first)
+        return await self._do(plan)
+
+    async def _id_of(self, id_or_name: str, *, stopped_first: bool = False) -> str:
+        """Return what the host understands: a name of a partition is only one there."""
+        if self._link.partition is None:
+            return check_session(id_or_name)
+        return (await self._find(id_or_name, stopped_first=stopped_first)).id
 
     def _session(self, ref: SessionRef, reach: Reach | None = None) -> AsyncSession:
         return AsyncSession(self._link, ref.id, ref.name, self._link.reach.of_session(reach or Reach()))

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
 from procession.api import verbs
+from procession.api.aio_agent_verbs import AsyncAgentVerbs
+from procession.api.aio_tool_verbs import AsyncToolVerbs
+from procession.api.awaiting import CHILD_LOOK_S, child_with, no_child
 from procession.api.bridge import AsyncFollow, backend_of, perform, perform_handing
 from procession.api.checks import check_grace, check_input, check_since, check_text, check_timeout
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.link import Link, Reach
 from procession.api.session import call_of, find_process
-from procession.api.verbs import Command, Input, OnOutput, PathLike
+from procession.api.verbs import Command, Input, OnOutput, PathLike, split_output
+from procession.ipc.core.agent_records import AgentStatus, Finished
+from procession.ipc.core.bounds import CHILD_TIMEOUT_S
 from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StoryDone
 from procession.ipc.core.records import (
+    AgentSignal,
     CallInfo,
+    ChildInfo,
     CodeResult,
     CommandResult,
     Event,
@@ -39,15 +47,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _PING, _ECHO, _MODULES, _INTERRUPT = (OPERATIONS[name] for name in ("ping", "echo", "modules", "interrupt"))
-_WAIT = OPERATIONS["process_wait"]
+_WAIT, _AWAIT = OPERATIONS["process_wait"], OPERATIONS["await_result"]
 
 
-def split_output(on_output: OnOutput | None) -> tuple[OnOutput | None, OnOutput | None]:
-    """Return (what is called, what is awaited) of an on_output."""
-    return (None, on_output) if on_output is not None and verbs.is_async(on_output) else (on_output, None)
-
-
-class AsyncSession:
+class AsyncSession(AsyncAgentVerbs, AsyncToolVerbs):
     """`Session`, awaited: run functions, commands and code in a session, look at it, end it.
 
     Made by an AsyncHost; `id` is for programs, `name` for people. It is cheap, equal to any other of the same id, and good
@@ -195,9 +198,14 @@ class AsyncSession:
         cwd: PathLike | None = None,
         env: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        restart: Literal["permanent", "transient", "temporary"] = "temporary",
     ) -> AsyncProcess:
-        """Start a command that lives on its own, until it ends or its session does."""
-        info = await self._do(verbs.start(self.id, command, cwd=cwd, env=env, limits=limits))
+        """Start a command that lives on its own, until it ends or its session does: a server of tools, a watcher.
+
+        restart: when it is started again, by the policy that sessions have: transient (after a crash), permanent (after any
+        end). All that it had started is ended first, and five crashes in 30 s end it for good.
+        """
+        info = await self._do(verbs.start(self.id, command, cwd=cwd, env=env, limits=limits, restart=restart))
         return AsyncProcess(self, info)
 
     async def run_code(
@@ -287,6 +295,57 @@ class AsyncSession:
         return AsyncFollow(
             backend_of(self._link), plans.follow("events", self.id, since=check_since(since), call=None), self.id
         )
+
+    @overload
+    def signals(
+        self, follow: Literal[False] = False, since: int | None = None
+    ) -> Coroutine[Any, Any, list[AgentSignal]]: ...
+    @overload
+    def signals(self, follow: Literal[True], since: int | None = None) -> AsyncFollow[AgentSignal]: ...
+    def signals(
+        self, follow: bool = False, since: int | None = None
+    ) -> Coroutine[Any, Any, list[AgentSignal]] | AsyncFollow[AgentSignal]:
+        """Await it for what its agent told its subscribers after number `since`; with `follow`, an iterator that goes on.
+
+        What a code session tells of its own changes is only told while somebody follows; what an agent emits is always kept.
+        """
+        if not follow:
+            return self._do(plans.signals(self.id, check_since(since)))
+        plan = plans.follow("signals", self.id, since=check_since(since), call=None)
+        return AsyncFollow(backend_of(self._link), plan, self.id, plans.signal_of)
+
+    def follow_agent_status(self) -> AsyncFollow[AgentStatus]:
+        """Return an async iterator of how the agent is doing: now, and whenever that changes, until the session stops.
+
+        The agent tells it by itself, quick changes at most twenty times a second.
+        """
+        return AsyncFollow(backend_of(self._link), plans.follow_agent_status(self.id), self.id, plans.status_of)
+
+    async def children(self) -> list[ChildInfo]:
+        """List the children that its agent has now."""
+        return await self._do(plans.children(self.id))
+
+    async def await_child(self, tag: str, *, timeout: float = CHILD_TIMEOUT_S) -> Finished:
+        """Wait until the agent has a child with this tag, and that one is finished; return how. Raises CallTimedOut."""
+        deadline = time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
+        while (child := child_with(tag, await self.children())) is None:
+            if time.monotonic() >= deadline:
+                raise no_child(tag, timeout)
+            await asyncio.sleep(CHILD_LOOK_S)
+        left_s = max(deadline - time.monotonic(), CHILD_LOOK_S)
+        return await AsyncSession(self._link, child.session, child.name).await_completion(timeout=left_s)
+
+    # --- not being idle ---------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def attach(self) -> AsyncIterator[None]:
+        """Own the session for the time of an `async with`: its idle timeout does not end it. Who goes away lets go of it, too."""
+        await self.touch()
+        async with AsyncFollow(backend_of(self._link), plans.attach(self.id), self.id):
+            yield
+
+    async def touch(self) -> None:
+        """Say that it is not idle; its idle timeout begins anew."""
+        await self._do(plans.touch(self.id))
 
     # --- ends -------------------------------------------------------------------------------------------------------
     async def restart(self) -> None:

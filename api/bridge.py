@@ -21,7 +21,7 @@ from procession.ipc.core.item_ring import ItemRing
 from procession.ipc.core.records import OutputChunk
 
 T = TypeVar("T")
-I = TypeVar("I", bound=Item)  # noqa: E741 - an item
+I = TypeVar("I")  # noqa: E741 - an item, as its reader sees it
 
 #: How long a cancelled task waits for the end of its work: the kill ladder and a busy machine.
 CANCEL_S_MAX: Final = WORKER_TERM_GRACE_S + 1.0
@@ -205,12 +205,15 @@ def backend_of(link: Link) -> Backend:
 
 
 class AsyncFollow(AsyncIterator[I], Generic[I]):
-    """The stream behind `logs(follow=True)` and `events(follow=True)`: as `follow.Follow`, awaited.
+    """The stream behind `logs`, `events` and `signals` with `follow=True`: as `follow.Follow`, awaited.
 
     Close it (`aclose`, `async with`) when done.
     """
 
-    def __init__(self, backend: Backend, plan: Plan[None], session: str | None) -> None:
+    def __init__(
+        self, backend: Backend, plan: Plan[None], session: str | None, read: Callable[[Item], I] | None = None
+    ) -> None:
+        self._read = read
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._session = session
@@ -249,7 +252,7 @@ class AsyncFollow(AsyncIterator[I], Generic[I]):
             with self._lock:
                 item = self._ring.take()
             if item is not None:
-                return cast("I", item)
+                return cast("I", item) if self._read is None else self._read(item)
             if self._outcome is not None:
                 raise ending(self._outcome, self._session, StopAsyncIteration)
             await self._news.wait()

@@ -7,22 +7,30 @@ one form the wire has; what does not is an InvalidRequest with a code, and nothi
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from procession.api.link import Tool
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.file_names import to_bytes
 from procession.ipc.core.limits import Limits
+from procession.ipc.core.names import NAME_CHARS_MAX, name_problem
+from procession.ipc.core.names import check_name as check_given_name
 from procession.ipc.core.operations import Operation
 
+if TYPE_CHECKING:
+    from procession.ipc.core.messages import SessionDefaults
+
+S = TypeVar("S")
 Restart = Literal["permanent", "transient", "temporary"]
 
 _RESTARTS: Final = ("permanent", "transient", "temporary")
-#: A name is a label for people, shown in tables; the host holds every client to the same length.
-_NAME_CHARS_MAX: Final = 50
 _NO_LIMITS: Final = Limits()
+#: A year: what is to stay longer has no idle timeout.
+_IDLE_S_MAX: Final = 366 * 86_400.0
 #: Sessions and runs at once are processes: beyond this a number is a typing error, not a wish.
 _COUNT_MAX: Final = 100_000
 #: The largest whole number that every reader of a message holds.
@@ -48,6 +56,18 @@ def check_timeout(timeout: float | None, op: Operation) -> float | None:
     )
 
 
+def check_idle_timeout(timeout: object) -> float | None:
+    """Return after how many seconds without anything to do a session is stopped; None is never."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _IDLE_S_MAX:
+        raise InvalidRequest(
+            f"idle_timeout: must be seconds above zero and at most {_IDLE_S_MAX:.0f}, or None, not {_shown(timeout)}",
+            code="invalid_timeout",
+        )
+    return float(timeout)
+
+
 def check_grace(grace: object) -> float:
     """Return how long to wait for an end that was asked for, in seconds; 0 is at once."""
     if grace is None:
@@ -55,6 +75,17 @@ def check_grace(grace: object) -> float:
     if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= TIMEOUT_S_MAX:
         raise InvalidRequest(f"grace: must be seconds of at least zero, not {_shown(grace)}", code="invalid_timeout")
     return float(grace)
+
+
+def check_partition(name: object) -> str:
+    """Return the name of a partition."""
+    if name_problem(name) is not None:
+        raise InvalidRequest(
+            f"partition: a name of 1 to {NAME_CHARS_MAX} characters is needed, not {_shown(name)}",
+            code="invalid_partition",
+        )
+    assert isinstance(name, str)
+    return name
 
 
 def check_callable(fn: object) -> None:
@@ -68,14 +99,24 @@ def check_callable(fn: object) -> None:
 
 
 def check_name(name: object) -> str:
-    """Return a session's name, "" to have one chosen."""
-    if name is None:
-        return ""
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InvalidRequest(f"name: {_shown(name)} is not a name that can be shown", code="invalid_name")
-    if len(name) > _NAME_CHARS_MAX:
-        raise InvalidRequest(f"name: at most {_NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long")
-    return name
+    """Return a session's name, "" to have one chosen. Raises InvalidRequest: invalid_name, name_too_long."""
+    return "" if name is None else check_given_name(name)
+
+
+def check_session_id(given: object) -> str:
+    """Return a session's id in its one spelling, a new one for None."""
+    if given is None:
+        return str(uuid.uuid4())
+    try:
+        return str(uuid.UUID(given if isinstance(given, str) else str(given)))
+    except ValueError:
+        raise InvalidRequest(f"session_id: a UUID, not {_shown(given)}", code="invalid_session_id") from None
+
+
+def check_none(what: str, given: object, why: str) -> None:
+    """Refuse what does not go with the rest."""
+    if given is not None:
+        raise InvalidRequest(f"{what}: {why}", code="invalid_request")
 
 
 def check_session(session: object) -> str:
@@ -85,11 +126,34 @@ def check_session(session: object) -> str:
     return _check_encodable("session", session)
 
 
+def check_sessions(sessions: Iterable[S], kind: type[S]) -> list[S]:
+    """Return the handles to wait for, each once."""
+    try:
+        found = list(dict.fromkeys(sessions))
+    except TypeError:
+        raise InvalidRequest(
+            f"sessions: some handles of sessions are needed, not {_shown(sessions)}", code="invalid_session"
+        ) from None
+    for one in found:
+        if not isinstance(one, kind):
+            raise InvalidRequest(
+                f"sessions: {kind.__name__} handles are needed, not {_shown(one)}", code="invalid_session"
+            )
+    return found
+
+
 def check_project(project: str | os.PathLike[str] | None) -> str | None:
-    """Return the project's folder as an absolute path; it must be there."""
+    """Return the project's folder as an absolute path; it must be there.
+
+    Raises InvalidRequest: invalid_project_path, path_too_long, path_traversal_detected, path_not_found,
+    path_not_directory.
+    """
     if project is None:
         return None
-    path = os.path.abspath(os.path.expanduser(_path("project", project)))
+    from procession.agent_proc.agent.record.project_path import path_to_look_at
+
+    given = os.path.expanduser(_path("project", project, code="invalid_project_path"))
+    path = path_to_look_at(os.path.join(os.getcwd(), given))
     if not os.path.exists(path):
         raise InvalidRequest(f"project: there is no {path}", code="path_not_found")
     if not os.path.isdir(path):
@@ -275,3 +339,40 @@ def _path(name: str, value: str | os.PathLike[str], *, is_text: bool = True, cod
 def _shown(value: object) -> str:
     text = repr(value) if isinstance(value, str | int | float | bool | bytes | None) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def check_tools(tools: Iterable[Tool]) -> Mapping[str, Tool]:
+    """Return the program's own tools by name. Raises InvalidRequest: invalid_tool, invalid_tools, already_registered."""
+    if isinstance(tools, tuple | list) and not tools:
+        return {}
+    from procession.api.own_tools import named  # loads pydantic, as whoever made a tool has
+
+    return named(tools)
+
+
+def check_tool_rates(rates: Mapping[str, int] | None) -> Mapping[str, int]:
+    """Return how many calls of a tool a minute each tier has. Raises InvalidRequest: invalid_tier, invalid_rate_limit."""
+    if rates is None:
+        return {}
+    if not isinstance(rates, Mapping):
+        raise InvalidRequest(
+            f"tool_rates: a mapping of tiers to calls a minute, not a {type(rates).__name__}", code="invalid_rate_limit"
+        )
+    from procession.host.core.tool_rates import check_rates
+
+    return check_rates(rates)
+
+
+def check_defaults(language: str | None, config: Mapping[str, object] | None) -> SessionDefaults:
+    """Return what a host gives code sessions that say nothing themselves, () for the usual.
+
+    Raises InvalidRequest with all codes: invalid_config, invalid_provider, invalid_model, invalid_temperature,
+    invalid_max_tokens, invalid_language.
+    """
+    if language is None and config is None:
+        return ()
+    from dataclasses import asdict
+
+    from procession.agent_proc.agent.record.config import defaults_of
+
+    return tuple(asdict(defaults_of(language, config)).items())

@@ -1,4 +1,4 @@
-"""A stream that goes on: the iterator behind `logs(follow=True)` and `events(follow=True)` of the sync face.
+"""A stream that goes on: the iterator behind `logs`, `events` and `signals` with `follow=True` of the sync face.
 
 Bounded (ipc/core/item_ring.py): a reader that is slow loses the oldest and is told how much. It ends when it is closed, when
 its session is removed, or with the error that ended the stream.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan
@@ -16,13 +16,19 @@ from procession.ipc.core.backend import Backend, Item, Outcome, Ticket
 from procession.ipc.core.errors import CallCancelled, HostLost, ProcessionError
 from procession.ipc.core.item_ring import ItemRing
 
-I = TypeVar("I", bound=Item)  # noqa: E741 - an item
+I = TypeVar("I")  # noqa: E741 - an item, as its reader sees it
 
 
 class Follow(Iterator[I], Generic[I]):
-    """What comes, as an iterator that waits for it. Use it in a `for`, close it when done (`with` does)."""
+    """What comes, as an iterator that waits for it. Use it in a `for`, close it when done (`with` does).
 
-    def __init__(self, backend: Backend, plan: Plan[None], session: str | None) -> None:
+    read: makes of an item what its reader sees, in the thread that takes it.
+    """
+
+    def __init__(
+        self, backend: Backend, plan: Plan[None], session: str | None, read: Callable[[Item], I] | None = None
+    ) -> None:
+        self._read = read
         self._pid = os.getpid()
         self._session = session
         self._ring = ItemRing()
@@ -53,7 +59,7 @@ class Follow(Iterator[I], Generic[I]):
             item = None if self._closed else self._ring.take()
         if item is None:
             raise ending(self._outcome, self._session)
-        return cast("I", item)
+        return cast("I", item) if self._read is None else self._read(item)
 
     def close(self) -> None:
         """Stop following; safe from any thread, and twice."""

@@ -11,27 +11,44 @@ from this one every call raises HostLost.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from procession.api import verbs
-from procession.api.checks import check_grace, check_import_paths, check_preload, check_session, check_since
+from procession.api import lookup, verbs
+from procession.api.checks import (
+    check_grace,
+    check_import_paths,
+    check_partition,
+    check_preload,
+    check_session,
+    check_sessions,
+    check_since,
+    check_timeout,
+)
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.follow import Follow
-from procession.api.link import DEFAULT_SANDBOX, Link, Reach
+from procession.api.futures import CallFuture, submit
+from procession.api.link import DEFAULT_SANDBOX, KnownTools, Link, Reach, Tool, check_whole
 from procession.api.opening import HostSettings, forget, open_client, open_engine
+from procession.api.pool import WorkerPool, pool_book
 from procession.api.sandbox import Sandbox
 from procession.api.session import Session
 from procession.api.verbs import PathLike
-from procession.ipc.core.bounds import PARALLEL_RUNS_MAX, SESSIONS_MAX
+from procession.ipc.core.agent_records import Finished
+from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, PARALLEL_RUNS_MAX, SESSIONS_MAX
 from procession.ipc.core.errors import HostLost, SessionNotFound
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.operations import SessionRef
-from procession.ipc.core.records import Event, KillReceipt, SessionStatus, Statistics
+from procession.ipc.core.operations import OPERATIONS, SessionRef
+from procession.ipc.core.records import AuditEntry, Event, KillReceipt, SessionStatus, Statistics
+
+if TYPE_CHECKING:
+    from procession.agent_proc.agent.agent import Agent
+    from procession.agent_proc.agent.turn import Turn
 
 T = TypeVar("T")
 
@@ -42,7 +59,10 @@ class Host:
     data_dir: a durable folder, which other programs can `connect` to; without one it is private and gone at `close`.
     sandbox, limits, preload, import_paths: what every session of it gets unless it says otherwise. max_sessions: running at
     once. spares: session processes kept ready. parallel_runs: runs at once in one session. serve: answer clients (as a
-    rule exactly when there is a data_dir). Raises StorageError, or AlreadyExists (`already_started`).
+    rule exactly when there is a data_dir). tools: functions with @tool that every session of it has. tool_rates: tier to calls of
+    one tool in a minute, of those that a model chooses; unlimited unless given. default_language, default_config: of code
+    sessions that say nothing themselves and whose project shows none; a part of the config is enough. Raises InvalidRequest,
+    StorageError, or AlreadyExists (`already_started`).
     """
 
     def __init__(
@@ -57,20 +77,27 @@ class Host:
         spares: int = 0,
         parallel_runs: int = PARALLEL_RUNS_MAX,
         serve: bool | None = None,
+        tools: Iterable[Tool] = (),
+        tool_rates: Mapping[str, int] | None = None,
+        default_language: str | None = None,
+        default_config: Mapping[str, object] | None = None,
     ) -> None:
         settings = HostSettings.check(
-            data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve
-        )
+            data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve,
+            tools, tool_rates, default_language, default_config,
+        )  # fmt: skip
         engine = open_engine(settings)
         self._link = Link(
-            engine, is_local=True, sandbox=sandbox, reach=settings.reach, parallel_runs=settings.parallel_runs
-        )
+            engine, is_local=True, sandbox=sandbox, reach=settings.reach, parallel_runs=settings.parallel_runs,
+            tools=KnownTools(settings.tools), defaults=settings.defaults,
+        )  # fmt: skip
 
     @classmethod
     def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Self:
         """Return a client of the host that runs on `data_dir` (as a rule the user's own); raises HostLost without one."""
         host = cls.__new__(cls)
-        host._link = Link(open_client(data_dir), is_local=False, sandbox=sandbox)
+        backend = open_client(data_dir)
+        host._link = Link(backend, is_local=False, sandbox=sandbox, defaults=backend.defaults)
         return host
 
     def __repr__(self) -> str:
@@ -103,16 +130,20 @@ class Host:
         return self._link.closed or bool(getattr(self._link.backend, "closed", False))
 
     def close(self) -> None:
-        """End every process of this host, or only the connection of a client. May be called twice."""
+        """End every process of this host, or only the connection of a client, or nothing of a view. May be called twice."""
         self._link.closed = True
+        if self._link.partition is not None:
+            return
         forget(self._link.backend)
         self._link.backend.close()
 
     def shutdown(self, grace: float | None = None) -> None:
         """End the host itself, for a client too, and close.
 
-        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it.
+        A client is refused (PermissionDenied) by a host that lives inside another program: only that program ends it. So is a
+        view.
         """
+        check_whole(self._link)
         if self._link.is_local:
             check_grace(grace)
         else:
@@ -133,15 +164,43 @@ class Host:
             return self._do(plans.events("", check_since(since)))
         return Follow(self._link.backend, plans.follow("events", "", since=check_since(since), call=None), None)
 
+    def audit(self, session: str | None = None, *, tool: str | None = None, limit: int = 1000) -> list[AuditEntry]:
+        """Return the last calls of tools that models chose, newest first, of one session or tool if given; 10 000 are kept.
+
+        Raises InvalidRequest (invalid_limit), SessionNotFound.
+        """
+        from procession.api import tool_plans
+
+        ident = "" if session is None else self._id_of(session)
+        return self._do(tool_plans.audit(ident, tool, limit))
+
+    def partition(self, name: str) -> Self:
+        """Return a view of this host whose sessions have names of their own, for one of several tenants.
+
+        It is a host to whoever uses it: it starts, finds, lists and pools its own sessions and sees no others; an agent of one
+        reaches only those. What the host has for all is shared: limits, folders, events. Closing a view ends nothing.
+        """
+        view = type(self).__new__(type(self))
+        view._link = replace(self._link, partition=check_partition(name))
+        return view
+
     # --- sessions ---------------------------------------------------------------------------------------------------
     def start_session(
         self,
         project: PathLike | None = None,
         *,
         name: str | None = None,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
+        idle_timeout: float | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -149,13 +208,16 @@ class Host:
     ) -> Session:
         """Start a session in `project`, or in a folder of its own, and return its handle once it is ready.
 
-        restart: when a process that ended is replaced. exclusive: refuse a second session in the same folder. Raises
-        AlreadyExists, SessionLimitReached, SandboxUnavailable, StartFailed.
+        restart: when a process that ended is replaced. idle_timeout: seconds without anything to do after which it is stopped.
+        exclusive: refuse a second session in the same folder. Raises AlreadyExists, SessionLimitReached,
+        SandboxUnavailable, StartFailed.
         """
         preload, import_paths = check_preload(preload), check_import_paths(import_paths)
         body = verbs.start_body(
             self._link, project, name=name, sandbox=sandbox, limits=limits, restart=restart, exclusive=exclusive,
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools, idle_timeout=idle_timeout,
         )  # fmt: skip
         return self._session(self._do(plans.start_session(body)), Reach(import_paths, preload))
 
@@ -164,9 +226,17 @@ class Host:
         name: str,
         project: PathLike | None = None,
         *,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
+        idle_timeout: float | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -180,14 +250,66 @@ class Host:
         body = verbs.start_body(
             self._link, project, name=check_session(name), sandbox=sandbox, limits=limits, restart=restart,
             exclusive=exclusive, preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, existing=True,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools, idle_timeout=idle_timeout,
         )  # fmt: skip
         return self._session(self._do(plans.start_session(body)), Reach(import_paths, preload))
+
+    def pool(
+        self,
+        *,
+        agent: type[Agent[Any]] | str | None = None,
+        size: int = 5,
+        overflow: int = 0,
+        strategy: Literal["lifo", "fifo"] = "lifo",
+        state: Mapping[str, object] | None = None,
+        tools: Iterable[Tool] = (),
+        sandbox: Sandbox | None = None,
+        limits: Limits | None = None,
+        preload: Iterable[str] = (),
+        import_paths: Iterable[PathLike] = (),
+        parallel_runs: int | None = None,
+    ) -> WorkerPool:
+        """Start `size` sessions, all alike, and return the pool that lends them.
+
+        overflow: how many more may be started while all are busy, and are ended when they are not needed. strategy: lend the
+        worker that was given back last (lifo), or first (fifo). Raises as `start_session`; then nothing is left of it.
+        """
+        book = pool_book(size, overflow, strategy)
+        preload, import_paths = check_preload(preload), check_import_paths(import_paths)
+        reach = Reach(import_paths, preload)
+
+        def plan() -> Plan[SessionRef]:
+            body = verbs.start_body(
+                self._link, None, name=None, sandbox=sandbox, limits=limits, restart="transient", exclusive=True,
+                preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, agent=agent, state=state, tools=tools,
+            )  # fmt: skip
+            return plans.start_session(body)
+
+        pool = WorkerPool(book, lambda: self._session(self._do(plan()), reach), self.remove_session)
+        failure: BaseException | None = None
+        for starting in [submit(self._link.backend, plan(), None) for _ in range(size)]:
+            try:
+                pool.add(self._session(starting.result(), reach))
+            except BaseException as error:  # noqa: BLE001 - raised below, once the others are there to be ended
+                failure = failure or error
+        if failure is not None:
+            pool.close()
+            raise failure
+        return pool
 
     @contextmanager
     def temporary_session(
         self,
         project: PathLike | None = None,
         *,
+        agent: type[Agent[Any]] | str | None = None,
+        state: Mapping[str, object] | None = None,
+        language: str | None = None,
+        config: Mapping[str, object] | None = None,
+        session_id: str | None = None,
+        responder: Callable[[Turn], object] | None = None,
+        tools: Iterable[Tool] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
         preload: Iterable[str] = (),
@@ -199,6 +321,8 @@ class Host:
         body = verbs.start_body(
             self._link, project, name=None, sandbox=sandbox, limits=limits, restart="transient", exclusive=True,
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, temporary=True,
+            agent=agent, state=state, language=language, config=config, session_id=session_id,
+            responder=responder, tools=tools,
         )  # fmt: skip
         session = self._session(self._do(plans.start_session(body)), Reach(import_paths, preload))
         try:
@@ -215,23 +339,75 @@ class Host:
         A name means the session that holds it, and a stopped one only when none does; several are an InvalidRequest
         (`ambiguous_name`) that lists them. So it is with every verb here that takes a name.
         """
-        return self._session(self._do(plans.find_session(check_session(id_or_name))))
+        return self._session(self._find(id_or_name))
+
+    def get_session(self, session_id: str) -> Session:
+        """Return the handle of the session with this whole id, stopped or not; raises SessionNotFound."""
+        ident = lookup.exact_id(session_id)
+        return self._session(self._find(ident))
+
+    def get_session_by_path(self, path: PathLike) -> Session:
+        """Return the handle of the session that works in this folder, by any of its names; the oldest of several.
+
+        Stopped sessions hold no folder. Raises SessionNotFound; InvalidRequest (path_not_found, path_not_directory).
+        """
+        return self._session(lookup.by_path(self.list_sessions(), path))
+
+    def lookup_by_name(self, name: str) -> Session:
+        """Return the handle of the session of this name, the oldest of several; stopped ones are left out.
+
+        Raises SessionNotFound. `session` refuses a name that several have.
+        """
+        return self._session(lookup.by_name(self.list_sessions(), name, self._link.partition))
 
     def list_sessions(self, all: bool = False) -> list[SessionStatus]:
         """List the sessions; with `all` those that were stopped too."""
-        return self._do(plans.list_sessions(every=bool(all)))
+        return self._do(plans.list_sessions(every=bool(all), partition=self._link.partition))
+
+    def await_all(self, sessions: Iterable[Session], *, timeout: float = AWAIT_TIMEOUT_S) -> dict[Session, Finished]:
+        """Wait until the agents of all these sessions are finished, and return how each is; of none, at once.
+
+        Raises the error of the first that cannot be any more, with its session, or CallTimedOut; the agents go on.
+        """
+        from procession.api.awaiting import wait_for_all
+
+        return wait_for_all(self._waits(sessions, timeout))
+
+    def await_any(self, sessions: Iterable[Session], *, timeout: float = AWAIT_TIMEOUT_S) -> tuple[Session, Finished]:
+        """Wait until the agent of one of these sessions is finished, and return which and how; the others go on.
+
+        Raises as `await_all`, and CallTimedOut at once when there is nobody to wait for.
+        """
+        from procession.api.awaiting import wait_for_any
+
+        return wait_for_any(self._waits(sessions, timeout))
+
+    def _waits(self, sessions: Iterable[Session], timeout: float) -> dict[Session, CallFuture[Finished]]:
+        timeout_s = check_timeout(timeout, OPERATIONS["await_result"])
+        asked = check_sessions(sessions, Session)
+        return {one: one._start(plans.await_completion(one.id, timeout_s)) for one in asked}
 
     def stop_session(self, id_or_name: str, grace: float | None = None) -> KillReceipt:
         """End a session for good, after `grace` seconds by force; `resume_session` brings it back."""
-        return self._do(plans.stop(check_session(id_or_name), check_grace(grace)))
+        return self._do(plans.stop(self._id_of(id_or_name), check_grace(grace)))
 
     def resume_session(self, id_or_name: str) -> Session:
         """Bring a stopped or failed session back; a name means a stopped one first."""
-        return self._session(self._do(plans.resume_session(check_session(id_or_name))))
+        return self._session(self._do(plans.resume_session(self._id_of(id_or_name, stopped_first=True))))
 
     def remove_session(self, id_or_name: str) -> None:
         """End a session and delete its data."""
-        self._do(plans.remove_session(check_session(id_or_name)))
+        self._do(plans.remove_session(self._id_of(id_or_name)))
+
+    def _find(self, id_or_name: str, *, stopped_first: bool = False) -> SessionRef:
+        plan = plans.find_session(check_session(id_or_name), self._link.partition, stopped_first=stopped_first)
+        return self._do(plan)
+
+    def _id_of(self, id_or_name: str, *, stopped_first: bool = False) -> str:
+        """Return what the host understands: a name of a partition is only one there."""
+        if self._link.partition is None:
+            return check_session(id_or_name)
+        return self._find(id_or_name, stopped_first=stopped_first).id
 
     def _session(self, ref: SessionRef, reach: Reach | None = None) -> Session:
         return Session(self._link, ref.id, ref.name, self._link.reach.of_session(reach or Reach()))

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from procession.api import checks
-from procession.api.link import Reach
+from procession.api.link import Reach, Tool
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.backend import Backend
 from procession.ipc.core.limits import Limits
 
 if TYPE_CHECKING:
+    from procession.api.remote import RemoteBackend
     from procession.host.engine import Engine
+    from procession.ipc.core.messages import SessionDefaults
     from procession.ipc.transport.reactor import Reactor
 
 
@@ -36,6 +38,9 @@ class HostSettings:
     spares: int
     parallel_runs: int
     serve: bool | None
+    tools: Mapping[str, Tool]
+    tool_rates: Mapping[str, int]
+    defaults: SessionDefaults
 
     @classmethod
     def check(
@@ -49,6 +54,10 @@ class HostSettings:
         spares: int,
         parallel_runs: int,
         serve: bool | None,
+        tools: Iterable[Tool],
+        tool_rates: Mapping[str, int] | None,
+        default_language: str | None,
+        default_config: Mapping[str, object] | None,
     ) -> HostSettings:
         """Check the arguments of a host; raises InvalidRequest."""
         folder = checks.check_data_dir(data_dir)
@@ -61,24 +70,29 @@ class HostSettings:
             checks.check_count("spares", spares, least=0),
             checks.check_count("parallel_runs", parallel_runs),
             serve,
+            checks.check_tools(tools),
+            checks.check_tool_rates(tool_rates),
+            checks.check_defaults(default_language, default_config),
         )
 
 
 def open_engine(settings: HostSettings, reactor: Reactor | None = None) -> Engine:
     """Open a host in this process; raises StorageError or AlreadyExists."""
     from procession.host.engine import Engine
-    from procession.host.options import HostOptions
+    from procession.host.options import HostOptions, with_tools
 
     options = HostOptions(
         data_dir=settings.data_dir,
         sandbox=settings.sandbox,
         limits=settings.limits,
-        preload=settings.reach.preload,
+        preload=with_tools(settings.reach.preload) if settings.tools else settings.reach.preload,
         import_paths=settings.reach.import_paths,
         max_sessions=settings.max_sessions,
         spares=settings.spares,
         parallel_runs=settings.parallel_runs,
         serve=settings.serve,
+        tool_rates=settings.tool_rates,
+        defaults=settings.defaults,
     )
     engine = Engine(options, reactor)
     _open_engines.add(engine)
@@ -105,7 +119,7 @@ atexit.register(_close_at_exit)
 os.register_at_fork(after_in_child=_open_engines.clear)
 
 
-def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> Backend:
+def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> RemoteBackend:
     """Connect to the host of another process; raises HostLost when there is none."""
     from procession.api.remote import RemoteBackend
     from procession.host.paths import default_data_dir

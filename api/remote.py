@@ -40,6 +40,7 @@ from procession.ipc.core.operations import is_work
 from procession.ipc.core.pushed import decode_item
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
+from procession.ipc.transport.telling import Telling
 
 #: Calls under way over one connection; the host refuses more.
 CALLS_MAX: Final = 256
@@ -72,6 +73,7 @@ class RemoteBackend:
         self._cancel_on_disconnect = cancel_on_disconnect
         fd, connection, hello = connect(self.data_dir, program)
         self.pid = hello.pid
+        self.defaults = hello.defaults
         self._connection = connection
         self._calls: dict[int, RemoteCall] = {}
         self._waiting: deque[RemoteCall] = deque()
@@ -322,7 +324,9 @@ class RemoteBackend:
             call.ring.put(item)
             self._channel.wake(call)
         elif call.done is not None and on_item is not None:
-            after.append(lambda: on_item(item))
+            if call.telling is None:
+                call.telling = Telling(self._reactor)
+            call.telling.add(lambda: on_item(item), after)
 
     def _finish(self, call: RemoteCall, outcome: Outcome, after: list[Callable[[], None]]) -> None:
         """Give a call its one outcome. The lock is held; `after` is run without it."""
@@ -336,7 +340,10 @@ class RemoteBackend:
             self._channel.finish(call, outcome)
         else:
             call.outcome = outcome
-            after.append(lambda: done(outcome))
+            if call.telling is None:
+                after.append(lambda: done(outcome))
+            else:
+                call.telling.add(lambda: done(outcome), after)
 
     # --- the end --------------------------------------------------------------------------------------------
     def _lost(self, reason: ProtocolBreach | str) -> None:

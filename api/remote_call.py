@@ -12,6 +12,7 @@ from procession.ipc.core.backend import Done, Outcome, Request
 from procession.ipc.core.errors import CallTimedOut, HostLost
 from procession.ipc.core.item_ring import ItemRing
 from procession.ipc.transport.channel import Waiter
+from procession.ipc.transport.telling import Telling
 
 if TYPE_CHECKING:
     from procession.api.remote import RemoteBackend
@@ -22,9 +23,12 @@ DEADLINE_SLACK_S: Final = 5.0
 
 
 class RemoteCall(Waiter):
-    """See the module's text; it is its own ticket. `deadline` is monotonic seconds, for ever when it has none."""
+    """See the module's text; it is its own ticket. `deadline` is monotonic seconds, for ever when it has none.
 
-    __slots__ = ("_backend", "deadline", "done", "over", "request", "ring", "sent", "seq", "timer")
+    telling: of one that nobody waits for, from its first item on: its outcome is told after them.
+    """
+
+    __slots__ = ("_backend", "deadline", "done", "over", "request", "ring", "sent", "seq", "telling", "timer")
 
     def __init__(self, backend: RemoteBackend, request: Request, done: Done | None, now: float) -> None:
         super().__init__()
@@ -36,6 +40,7 @@ class RemoteCall(Waiter):
         self.sent = False
         self.over = False
         self.timer: Timer | None = None
+        self.telling: Telling | None = None
         self.ring: ItemRing | None = ItemRing() if done is None and request.on_item is not None else None
         self.items = self.ring  # type: ignore[assignment]  # the channel only asks whether it is empty
         timeout_s = request.timeout_s

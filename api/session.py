@@ -8,11 +8,13 @@ one that awaits).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
 from procession.api import verbs
+from procession.api.agent_verbs import AgentVerbs
 from procession.api.checks import check_grace, check_input, check_since, check_text, check_timeout
 from procession.api.core import plans
 from procession.api.core.plans import Plan
@@ -20,12 +22,17 @@ from procession.api.follow import Follow
 from procession.api.futures import CallFuture, submit
 from procession.api.link import Link, Reach
 from procession.api.sandbox import Sandbox
+from procession.api.tool_verbs import ToolVerbs
 from procession.api.verbs import Command, Input, OnOutput, PathLike
+from procession.ipc.core.agent_records import AgentStatus, Finished
+from procession.ipc.core.bounds import CHILD_TIMEOUT_S, QUERY_TIMEOUT_S
 from procession.ipc.core.errors import InvalidRequest, ProcessionError
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StoryDone
 from procession.ipc.core.records import (
+    AgentSignal,
     CallInfo,
+    ChildInfo,
     CodeResult,
     CommandResult,
     Event,
@@ -42,10 +49,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _PING, _ECHO, _MODULES, _INTERRUPT = (OPERATIONS[name] for name in ("ping", "echo", "modules", "interrupt"))
-_WAIT = OPERATIONS["process_wait"]
+_WAIT, _AWAIT = OPERATIONS["process_wait"], OPERATIONS["await_result"]
+_ACT, _ASK = OPERATIONS["act"], OPERATIONS["ask"]
 
 
-class Session:
+class Session(AgentVerbs, ToolVerbs):
     """A handle on one session: run functions, commands and code in it, look at it, end it.
 
     Made by a Host; `id` is for programs, `name` for people. It is cheap, equal to any other of the same id, and good over
@@ -83,6 +91,16 @@ class Session:
             if error.session is None:
                 error.session = self.id
             raise
+
+    def _start(self, plan: Plan[T]) -> CallFuture[T]:
+        return submit(self._link.backend, plan, self.id)
+
+    # --- the agent --------------------------------------------------------------------------------------------------
+    def _act(self, action: str, timeout: float = QUERY_TIMEOUT_S, /, **parameters: object) -> Any:
+        return self._do(plans.act(self.id, action, parameters, check_timeout(timeout, _ACT)))
+
+    def _ask(self, query: str, timeout: float = QUERY_TIMEOUT_S, /, **parameters: object) -> Any:
+        return self._do(plans.ask(self.id, query, parameters, check_timeout(timeout, _ASK)))
 
     # --- code and commands ------------------------------------------------------------------------------------------
     @overload
@@ -189,9 +207,14 @@ class Session:
         cwd: PathLike | None = None,
         env: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        restart: Literal["permanent", "transient", "temporary"] = "temporary",
     ) -> Process:
-        """Start a command that lives on its own, until it ends or its session does."""
-        info = self._do(verbs.start(self.id, command, cwd=cwd, env=env, limits=limits))
+        """Start a command that lives on its own, until it ends or its session does: a server of tools, a watcher.
+
+        restart: when it is started again, by the policy that sessions have: transient (after a crash), permanent (after any
+        end). All that it had started is ended first, and five crashes in 30 s end it for good.
+        """
+        info = self._do(verbs.start(self.id, command, cwd=cwd, env=env, limits=limits, restart=restart))
         return Process(self, info)
 
     def run_code(
@@ -274,6 +297,55 @@ class Session:
         if not follow:
             return self._do(plans.events(self.id, check_since(since)))
         return Follow(self._link.backend, plans.follow("events", self.id, since=check_since(since), call=None), self.id)
+
+    @overload
+    def signals(self, follow: Literal[False] = False, since: int | None = None) -> list[AgentSignal]: ...
+    @overload
+    def signals(self, follow: Literal[True], since: int | None = None) -> Follow[AgentSignal]: ...
+    def signals(self, follow: bool = False, since: int | None = None) -> list[AgentSignal] | Follow[AgentSignal]:
+        """Return what its agent told its subscribers after number `since`, or an iterator that goes on with what comes.
+
+        What a code session tells of its own changes is only told while somebody follows; what an agent emits is always kept.
+        """
+        if not follow:
+            return self._do(plans.signals(self.id, check_since(since)))
+        plan = plans.follow("signals", self.id, since=check_since(since), call=None)
+        return Follow(self._link.backend, plan, self.id, plans.signal_of)
+
+    def follow_agent_status(self) -> Follow[AgentStatus]:
+        """Return an iterator of how the agent is doing: now, and whenever that changes, until the session stops.
+
+        The agent tells it by itself, quick changes at most twenty times a second.
+        """
+        return Follow(self._link.backend, plans.follow_agent_status(self.id), self.id, plans.status_of)
+
+    def children(self) -> list[ChildInfo]:
+        """List the children that its agent has now."""
+        return self._do(plans.children(self.id))
+
+    def await_child(self, tag: str, *, timeout: float = CHILD_TIMEOUT_S) -> Finished:
+        """Wait until the agent has a child with this tag, and that one is finished; return how. Raises CallTimedOut."""
+        from procession.api.awaiting import CHILD_LOOK_S, child_with, no_child
+
+        deadline = time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
+        while (child := child_with(tag, self.children())) is None:
+            if time.monotonic() >= deadline:
+                raise no_child(tag, timeout)
+            time.sleep(CHILD_LOOK_S)
+        left_s = max(deadline - time.monotonic(), CHILD_LOOK_S)
+        return Session(self._link, child.session, child.name).await_completion(timeout=left_s)
+
+    # --- not being idle ---------------------------------------------------------------------------------------------
+    @contextmanager
+    def attach(self) -> Iterator[None]:
+        """Own the session for the time of a `with`: its idle timeout does not end it. Who goes away lets go of it, too."""
+        self.touch()
+        with Follow(self._link.backend, plans.attach(self.id), self.id):
+            yield
+
+    def touch(self) -> None:
+        """Say that it is not idle; its idle timeout begins anew."""
+        self._do(plans.touch(self.id))
 
     # --- ends -------------------------------------------------------------------------------------------------------
     def restart(self) -> None:

@@ -78,6 +78,15 @@ def pack_call(
     return payload
 
 
+def pack_value(value: object, *, import_paths: Sequence[str] = (), preload: Sequence[str] = ()) -> bytes:
+    """Return `value` for another process to unpack, by value where it has to. Raises InvalidRequest as `pack_call`."""
+    reach = _Reach(import_paths, preload)
+    try:
+        return reach.dumps(value)
+    except Exception as error:
+        raise _refusal((value, (), {}), reach, error) from error
+
+
 def _pack_by_value(
     call: tuple[Any, tuple[Any, ...], dict[str, Any]], paths: Sequence[str], preload: Sequence[str]
 ) -> bytes:
@@ -135,6 +144,8 @@ def _dump(obj: object, reach: _Reach, *, modules_by_value: bool) -> bytes:
             elif kind is ModuleType and modules_by_value and not reach.has(obj.__name__):
                 state = {name: value for name, value in vars(obj).items() if name not in _MODULE_OWN}
                 return ModuleType, (obj.__name__, obj.__doc__), state
+            elif kind.__module__ == "dataclasses" and kind.__name__ in _SENTINELS:
+                return _SENTINELS[kind.__name__]  # by its name: a field is asked whether its default `is` that one
             return super().reducer_override(obj)
 
     with _by_value_lock:
@@ -147,6 +158,12 @@ def _dump(obj: object, reach: _Reach, *, modules_by_value: bool) -> bytes:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
+#: Values of `dataclasses` that there is only one of, by the names of their classes.
+_SENTINELS: Final = {
+    "_MISSING_TYPE": "MISSING",
+    "_KW_ONLY_TYPE": "KW_ONLY",
+    "_HAS_DEFAULT_FACTORY_CLASS": "_HAS_DEFAULT_FACTORY",
+}
 #: What a module has of its own making: the worker's has its own, or none.
 _MODULE_OWN: Final = frozenset({"__builtins__", "__loader__", "__spec__", "__cached__", "__annotations__"})
 

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 from procession.api import checks
 from procession.api.core import plans
 from procession.api.core.plans import Plan
-from procession.api.link import Link, Reach
+from procession.api.link import Link, Reach, Tool
 from procession.api.results import annotation_of, decode_result, is_lossy, prepare_returns
 from procession.api.sandbox import Sandbox
 from procession.api.travel import pack_call
@@ -22,6 +22,7 @@ from procession.ipc.core.backend import Item, Response
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.file_names import shown
 from procession.ipc.core.limits import Limits
+from procession.ipc.core.names import default_name
 from procession.ipc.core.operations import OPERATIONS, StartBody
 from procession.ipc.core.records import CodeResult, CommandResult, OutputChunk, ProcessInfo
 
@@ -29,6 +30,9 @@ OnOutput = Callable[[OutputChunk], object]
 Command = str | Sequence[str | os.PathLike[str]]
 Input = str | bytes | bytearray | memoryview
 PathLike = str | os.PathLike[str]
+
+#: Of a host's tools, how often they are kept packed: for each of the ways in which its sessions import.
+REACHES_MAX: Final = 16
 
 _RUN, _EXEC, _CODE = OPERATIONS["run"], OPERATIONS["exec"], OPERATIONS["run_code"]
 
@@ -60,12 +64,18 @@ class OutputSink:
         plan.finish = finish_and_tell
 
 
-def _watch(plan: Plan[Any], on_output: OnOutput | None) -> None:
+def watch(plan: Plan[Any], on_output: OnOutput | None) -> None:
+    """Have a plan's output handed to the caller's function."""
     if on_output is not None:
         checks.check_callable(on_output)
         if is_async(on_output):
             raise _not_awaited()
         OutputSink(on_output).watch(plan)
+
+
+def split_output(on_output: OnOutput | None) -> tuple[OnOutput | None, OnOutput | None]:
+    """Return (what is called, what is awaited) of an on_output."""
+    return (None, on_output) if on_output is not None and is_async(on_output) else (on_output, None)
 
 
 def is_async(fn: object) -> bool:
@@ -123,7 +133,7 @@ def run(
         wait=bool(wait),
         on_item=None,
     )
-    _watch(plan, on_output)
+    watch(plan, on_output)
     return plan
 
 
@@ -162,12 +172,18 @@ def exec_command(
         check=bool(check),
         on_item=None,
     )
-    _watch(plan, on_output)
+    watch(plan, on_output)
     return plan
 
 
 def start(
-    session: str, command: Command, *, cwd: PathLike | None, env: Mapping[str, str] | None, limits: Limits | None
+    session: str,
+    command: Command,
+    *,
+    cwd: PathLike | None,
+    env: Mapping[str, str] | None,
+    limits: Limits | None,
+    restart: str,
 ) -> Plan[ProcessInfo]:
     """Plan a command that lives on its own."""
     argv, shell = checks.check_command(command)
@@ -178,6 +194,7 @@ def start(
         cwd=checks.check_cwd(cwd),
         env=checks.check_env(env),
         limits=checks.check_limits(limits),
+        restart=checks.check_restart(restart),
     )
 
 
@@ -192,7 +209,7 @@ def run_code(
         timeout_s=checks.check_timeout(timeout, _CODE),
         on_item=None,
     )
-    _watch(plan, on_output)
+    watch(plan, on_output)
     return plan
 
 
@@ -210,11 +227,42 @@ def start_body(
     parallel_runs: int | None,
     existing: bool = False,
     temporary: bool = False,
+    agent: object = None,
+    state: Mapping[str, object] | None = None,
+    language: str | None = None,
+    config: Mapping[str, object] | None = None,
+    session_id: str | None = None,
+    responder: object = None,
+    tools: Iterable[Tool] = (),
+    idle_timeout: float | None = None,
 ) -> StartBody:
     """Check what a new session shall be and say it as the wire does; `None` is what the host has."""
+    from procession.api import first_state
+
+    ident = checks.check_session_id(session_id)
+    folder = checks.check_project(project)
+    called = checks.check_name(name) or default_name(folder, ident)
+    if first_state.is_code_session(agent):
+        checks.check_none("state", state, "a code session has its own")
+        private = f"{link.backend.data_dir}/sessions/{ident}"
+        code, begins = (
+            ("", b""),
+            first_state.code_session(ident, called, folder, private, language, config, link.defaults),
+        )
+    else:
+        checks.check_none("language", language, "only a code session has one")
+        checks.check_none("config", config, "only a code session has one")
+        reach = _reach_of(link, import_paths, preload)
+        code, begins = first_state.own_agent(agent, reach), first_state.given_state(state)  # type: ignore[arg-type]
     return StartBody(
-        project=checks.check_project(project),
-        name=checks.check_name(name),
+        project=folder,
+        name=called,
+        id=ident,
+        agent=code[0],
+        agent_code=code[1],
+        state=begins,
+        responder=b"" if responder is None else first_state.packed_responder(responder, link.reach),
+        tools=_packed_tools(link, ident, checks.check_tools(tools), import_paths, preload),
         sandbox=checks.check_sandbox(link.sandbox if sandbox is None else sandbox),
         limits=checks.check_limits(limits),
         restart=checks.check_restart(restart),
@@ -225,8 +273,52 @@ def start_body(
         if parallel_runs is None
         else checks.check_count("parallel_runs", parallel_runs),
         existing=existing,
+        idle_timeout_s=checks.check_idle_timeout(idle_timeout),
+        partition=link.partition or "",
         temporary=temporary,
     )
+
+
+def _reach_of(link: Link, import_paths: Iterable[PathLike], preload: Iterable[str]) -> Reach:
+    return link.reach.of_session(Reach(tuple(import_paths), tuple(preload)))  # type: ignore[arg-type]
+
+
+def _packed_tools(
+    link: Link, ident: str, own: Mapping[str, Tool], import_paths: Iterable[PathLike], preload: Iterable[str]
+) -> bytes:
+    """Pack the host's tools and the session's own, and remember how the results of these are read."""
+    if not own and not link.tools.of_host:
+        return b""
+    reach = _reach_of(link, import_paths, preload)
+    from procession.api import own_tools
+    from procession.ipc.core.tool_table import pack_tools
+
+    of_host = link.tools.packed.get(reach)
+    if of_host is None:
+        of_host = own_tools.sent(link.tools.of_host.values(), reach)
+        if len(link.tools.packed) < REACHES_MAX:
+            link.tools.packed[reach] = of_host
+    packed = pack_tools((*of_host, *own_tools.sent(own.values(), reach)))
+    link.tools.add(ident, own)
+    return packed
+
+
+def found(reference: str, paths: Iterable[PathLike]) -> Any:
+    """Return what `module:name` means, imported from these folders too; `echo` is the responder for tests.
+
+    Raises InvalidRequest (not_found_by_name).
+    """
+    import sys
+    from importlib import import_module
+
+    module, _, name = ("procession.agent", ":", "echo") if reference == "echo" else reference.partition(":")
+    sys.path[:0] = [os.fspath(path) for path in paths]
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise InvalidRequest(
+            f"{reference}: {problem}", code="not_found_by_name", hint="write the module, a colon and the name"
+        ) from None
 
 
 def describe(name: str, status: object) -> str:

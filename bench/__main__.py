@@ -42,6 +42,8 @@ GROUPS: Final = (
     Group("deadlines", "free", ("P9",)),
     Group("payloads", "free", ("P12",)),
     Group("runs", "pin0", ("P13",)),
+    Group("acts", "pin0", ("A1", "A2")),
+    Group("blocked", "pin0", ("A3",)),
 )
 #: A group that takes this long hangs: it is ended and reported as broken. Under --soak P9 alone takes ten minutes.
 GROUP_S_MAX: Final = 120.0

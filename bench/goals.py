@@ -76,6 +76,11 @@ GOALS: Final = {
         Goal("P12/argument", False, 3.0),
         Goal("P12/result", False, 3.0),
         Goal("P13/run", True, 3.0),
+        Goal("A1/append", True, 2.0),
+        Goal("A2/page", True, 1.2),
+        Goal("A3/state", True, 1.5),
+        Goal("A3/status", True, 1.5),
+        Goal("A3/append", True, 1.5),
     )
 }
 

@@ -30,6 +30,7 @@ from procession.ipc.core.bounds import (
     PAYLOAD_BYTES_MAX,
     SESSION_OVERRUN_GRACE_S,
 )
+from procession.ipc.core.call_chain import check_chain
 from procession.ipc.core.errors import MailboxFull, MessageTooLarge, ProcessionError, SessionDied, SessionRestarting
 from procession.ipc.core.messages import Arena, ArenaFree, Call, Cancel, Inline, Reply, encode
 from procession.ipc.core.operations import Nothing
@@ -69,7 +70,9 @@ class CallMailbox:
 
     # --- a call begins --------------------------------------------------------------------------------------
     def make(self, request: Request, done: Done | None) -> HostCall:
-        """Encode a request into a call; raises MessageTooLarge."""
+        """Encode a request into a call; raises MessageTooLarge, CallCycle."""
+        if request.chain:
+            check_chain(request.chain, self.session)
         payload = request.payload
         if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
             raise MessageTooLarge(
@@ -107,8 +110,10 @@ class CallMailbox:
             if channel is not None:
                 if call.state == "queued":
                     self._send(channel, call, call.timeout_s)
-                return channel if call.done is None and channel.take_lead(call) else None
-        self._wake_session()
+                leads = call.done is None and call.request.op.lane != "run"
+                return channel if leads and channel.take_lead(call) else None
+        if call.request.wakes:
+            self._wake_session()
         return None
 
     def _open_crowded(self, call: HostCall) -> None:
@@ -142,7 +147,7 @@ class CallMailbox:
                 return
         ledger = self._ledger
         ledger.sent(call)
-        message = Call(call.inc, call.seq, call.op, timeout_s, msgspec.Raw(call.body), payload)
+        message = Call(call.inc, call.seq, call.op, timeout_s, msgspec.Raw(call.body), payload, call.request.chain)
         if call.done is None and call.lane != "control":
             channel.post(message)
             return
@@ -190,7 +195,11 @@ class CallMailbox:
                 outcome.elapsed_s = _monotonic() - call.opened_at  # type: ignore[union-attr]
         call.outcome = outcome
         if call.done is not None:
-            after.append(partial(self._tell, call, call.done))
+            told = partial(self._tell, call, call.done)
+            if call.telling is None:
+                after.append(told)
+            else:
+                call.telling.add(told, after)
         elif call.gate is not None:
             gate, call.gate = call.gate, None
             gate.release()

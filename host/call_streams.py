@@ -15,16 +15,22 @@ from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.messages import StreamChunk, StreamCredit, StreamEnd, StreamOpen
 from procession.ipc.core.records import OutputChunk
 from procession.ipc.transport.channel import Channel
+from procession.ipc.transport.reactor import Reactor
+from procession.ipc.transport.telling import Telling
 
 _NAMES: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
+_SAID: Final = "send_message"
+"""What its responder yields comes as its stdout: that is in the conversation, and no output. What it prints is its stderr."""
 _NUMBERS: Final = {name: number for number, name in _NAMES.items()}
 
 
 class CallStreams:
     """See the module's text. `output` takes every chunk, for the log."""
 
-    def __init__(self, output: Callable[[OutputChunk], None]) -> None:
+    def __init__(self, reactor: Reactor, output: Callable[[OutputChunk], None]) -> None:
+        self._reactor = reactor
         self._output = output
+        self._log = Telling(reactor)
         self._owners: dict[tuple[int, int], HostCall | None] = {}
 
     def open(self, message: StreamOpen, owner: HostCall | None) -> None:
@@ -56,14 +62,17 @@ class CallStreams:
         if name is None:
             raise ProtocolBreach(f"a stream number {message.stream} that no operation has")
         chunk = OutputChunk(stream=name, data=data, call=message.seq, dropped=max(0, message.dropped))
-        after.append(partial(self._output, chunk))
+        if owner is None or owner.op != _SAID or name != "stdout":
+            self._log.add(partial(self._output, chunk), after)
         if owner is None or owner.request.on_item is None:
             return
         if owner.items is not None:
             owner.items.append(chunk)
             channel.wake(owner)
         elif owner.done is not None:
-            after.append(partial(owner.request.on_item, chunk))
+            if owner.telling is None:
+                owner.telling = Telling(self._reactor)
+            owner.telling.add(partial(owner.request.on_item, chunk), after)
 
     def clear(self) -> None:
         """Forget them: their process is over."""

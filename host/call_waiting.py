@@ -1,7 +1,8 @@
 """Making a call in the caller's own thread: send it, wait for its outcome, hand out what it streams, mind Ctrl-C.
 
 The thread that waits reads the session's channel itself when nobody else does (channel.py), so a call crosses no other
-thread. It does not watch the clock: the deadline is the calls' own timer's, which gives the call its outcome.
+thread; but not for a run, which is long, and would keep the lead from the quick calls beside it. It does not watch the
+clock: the deadline is the calls' own timer's, which gives the call its outcome.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _wait(calls: SessionCalls, call: HostCall) -> None:
     while call.outcome is None:
         channel = calls.channel
         if channel is not None and not channel.closed:
-            channel.wait(call, _FOR_EVER)
+            (channel.sleep if call.request.op.lane == "run" else channel.wait)(call, _FOR_EVER)
         else:
             _wait_at_gate(calls, call)
         _hand_out(calls, call)

@@ -35,7 +35,16 @@ from procession.ipc.core.errors import (
     to_data,
 )
 from procession.ipc.core.frames import FrameTooLarge
-from procession.ipc.core.messages import Answer, Ask, ClientHello, Push, Refused, ServerHello, Withdraw
+from procession.ipc.core.messages import (
+    Answer,
+    Ask,
+    ClientHello,
+    Push,
+    Refused,
+    ServerHello,
+    SessionDefaults,
+    Withdraw,
+)
 from procession.ipc.core.operations import is_work
 from procession.ipc.core.pushed import encode_item
 from procession.ipc.transport.channel import After, Channel
@@ -60,6 +69,7 @@ class HostIdentity:
     pid: int
     data_dir: str
     token: str
+    defaults: SessionDefaults = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,7 @@ class ControlClient:
             return [lambda: self.end(error.code)]
         self._open = True
         self._hello_due.cancel()
-        self._connection.send(ServerHello(WIRE_VERSION, self._host.pid, self._host.data_dir))
+        self._connection.send(ServerHello(WIRE_VERSION, self._host.pid, self._host.data_dir, self._host.defaults))
         self._channel.flush()
         return None
 

@@ -26,6 +26,7 @@ from procession.host.paths import control_folder, socket_address, socket_path, t
 from procession.ipc.core.backend import Backend
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import HostOverloaded, PermissionDenied, ProcessionError, StorageError
+from procession.ipc.core.messages import SessionDefaults
 from procession.ipc.transport.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ControlServer:
         pid: int,
         on_event: OnEvent,
         refuse_pids: Callable[[int], bool] = lambda _: False,
+        defaults: SessionDefaults = (),
     ) -> None:
         self.path = socket_path(data_dir)
         self.clients: set[ControlClient] = set()
@@ -75,7 +77,7 @@ class ControlServer:
             self._socket = _listen(self.path)
         except OSError as problem:
             raise StorageError(f"{problem.filename or self.path}: {problem.strerror}", code="socket_path") from None
-        self._host = HostIdentity(pid, str(data_dir), token)
+        self._host = HostIdentity(pid, str(data_dir), token, defaults)
         reactor.add_reader(self._socket.fileno(), self._acceptable)
 
     @classmethod
@@ -88,6 +90,7 @@ class ControlServer:
             pid=engine.pid,
             on_event=lambda kind, data: engine.events.emit(kind, None, 0, **data),
             refuse_pids=lambda pid: descends_from(pid, engine.zygotes.pids),
+            defaults=engine.options.defaults,
         )
 
     # --- the door -------------------------------------------------------------------------------------------

@@ -16,23 +16,33 @@ from typing import Any
 import msgspec
 
 from procession.host import clock
+from procession.host.awaiting import awaited, looked_up
 from procession.host.data_dir import DataDir
 from procession.host.event_log import EventLog
+from procession.host.families import Families
 from procession.host.host_call import HostCall
 from procession.host.host_operations import HostOperations
+from procession.host.idle_watch import IdleWatch
 from procession.host.lag_monitor import LagMonitor
 from procession.host.options import HostOptions
 from procession.host.registry import Registry
 from procession.host.session_watch import SessionWatch
 from procession.host.starts import Starts
+from procession.host.tool_gate import ToolGate
 from procession.host.zygote_pool import ZygotePool
 from procession.ipc.core.backend import Done, Outcome, Request, Response
 from procession.ipc.core.errors import HostLost, ProcessionError
+from procession.ipc.core.loading import check_not_loading
 from procession.ipc.core.messages import KeeperGone, encode
+from procession.ipc.core.operations import OPERATIONS, Nothing, SignalBody, ToolBody
 from procession.ipc.core.records import Statistics
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
 
 _encode = msgspec.msgpack.Encoder().encode
+_AWAIT = OPERATIONS["await_result"]
+_SIGNAL = OPERATIONS["signal"]
+_TAKEN = Response(_encode(Nothing()))
+_TOOL = OPERATIONS["tool"]
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -67,9 +77,10 @@ class SessionTicket:
 
 
 class Engine:
-    """See the module's text. Opening raises StorageError or AlreadyExists(already_started)."""
+    """See the module's text. Opening raises StorageError, AlreadyExists(already_started), InvalidRequest(host_while_loading)."""
 
     def __init__(self, options: HostOptions, reactor: Reactor | None = None) -> None:
+        check_not_loading()
         self.options = options
         self.started_at = clock.monotonic()
         self.pid = os.getpid()
@@ -87,6 +98,9 @@ class Engine:
         self.watch = SessionWatch(self)
         self.lag = LagMonitor(self.reactor, self._lagging)
         self._env_encoded: tuple[dict[Any, Any], msgspec.Raw] = ({}, msgspec.Raw(encode({})))
+        self.families = Families(self)
+        self.idle = IdleWatch(self)
+        self.tools = ToolGate(options.tool_rates)
         self.operations = HostOperations(self)
         self.breaches = 0
         self.on_shutdown: Callable[[], None] | None = None
@@ -115,8 +129,15 @@ class Engine:
         """Make a call and wait for its outcome; raises the error it ended with."""
         if self._lost is not None:
             raise self._lost
-        if request.op.target == "session":
-            return self.registry.find(request.session).calls.call(request)
+        if request.op.target == "session" and not (request.op is _TOOL and _by_model(request)):
+            actor = self.registry.find(request.session)
+            if request.op is _SIGNAL and not _is_awaited(request):
+                if self.families.cast(actor, request):
+                    return _TAKEN
+                request.wait = True  # its answer, once it is handled, is what keeps back who casts too fast
+            if request.op is _AWAIT:
+                return awaited(actor, request)
+            return actor.calls.call(request)
         quick = self.operations.answer(request)
         if quick is not None:
             return quick
@@ -135,6 +156,15 @@ class Engine:
         if request.op.target == "session":
             try:
                 actor = self.registry.find(request.session)
+                if request.op is _TOOL and _by_model(request):
+                    done = self.tools.admit(actor, request, done)
+                elif request.op is _SIGNAL and not _is_awaited(request):
+                    if self.families.cast(actor, request):
+                        done(_TAKEN)
+                        return HostTicket(request.call_id)
+                    request.wait = True
+                elif request.op is _AWAIT:
+                    done = looked_up(actor, request, done)
             except ProcessionError as error:
                 done(error)
                 return HostTicket()
@@ -149,6 +179,8 @@ class Engine:
             done(quick)
         elif self.reactor.in_loop():
             self._begin(request, done, ticket)
+        elif request.op.streams:  # what happens from now on is seen by who follows it
+            self._run_in_loop(lambda: self._begin(request, done, ticket))
         else:
             self.reactor.call_soon(lambda: self._begin(request, done, ticket))
         return ticket
@@ -254,7 +286,7 @@ class Engine:
         if self._server is not None:
             self._run_in_loop(self._server.close)
         lost = HostLost("this host is closed", code="closed", ran="no")
-        self._run_in_loop(lambda: self.operations.end_follows(lost))
+        self._run_in_loop(lambda: self.operations.follows.end(lost))
         self._run_in_loop(self.starts.drop_spares)
         self._run_in_loop(self.zygotes.close)
         if self._own_reactor:
@@ -295,6 +327,14 @@ class Engine:
         if forget is not None:
             forget()
         self.folder.forget_after_fork()
+
+
+def _is_awaited(request: Request) -> bool:
+    return not isinstance(request.body, SignalBody) or request.body.wait
+
+
+def _by_model(request: Request) -> bool:
+    return isinstance(request.body, ToolBody) and request.body.by_model
 
 
 class _Latch:

@@ -15,6 +15,8 @@ from procession.ipc.core.bounds import (
     SESSION_OVERRUN_GRACE_S,
     WORKER_TERM_GRACE_S,
 )
+from procession.ipc.core.operations import SignalBody
+from procession.ipc.transport.telling import Telling
 
 #: A run's deadline is the session's to keep; the host steps in this long after it, when every step of the session's own
 #: ladder (interrupt, SIGTERM, SIGKILL, proof) has had its time.
@@ -26,10 +28,12 @@ UNSTARTED_SLACK_S: Final = 0.25
 class HostCall(Entry):
     """See the module's text. It is its own waiter (channel.py): `outcome` is what came, still encoded, or an error.
 
-    size: what it takes of the mailbox; a payload that lies in the arena is not in there.
+    size: what it takes of the mailbox; a payload that lies in the arena is not in there. repeats: how often it may still be
+    begun again after the death of a process that had begun it: a cast once, a call never. telling: of one that nobody waits
+    for, from its first item on: its outcome is told after them.
     """
 
-    __slots__ = ("body", "done", "gate", "items", "outcome", "overdue", "region", "request")
+    __slots__ = ("body", "done", "gate", "items", "outcome", "overdue", "region", "repeats", "request", "telling")
 
     def __init__(self, request: Request, body: bytes, done: Done | None, now: float) -> None:
         op, payload = request.op, request.payload
@@ -38,10 +42,12 @@ class HostCall(Entry):
             size += len(payload)
         Entry.__init__(self, op.name, op.lane, now, request.timeout_s, size, request.call_id)
         self.request = request
+        self.repeats = 1 if type(request.body) is SignalBody and not request.body.wait else 0
         self.body = body
         self.done = done
         self.outcome: Any = None
         self.items: deque[Any] | None = None
         self.gate: threading.Lock | None = None
         self.overdue = False  # its session is being ended because of it
+        self.telling: Telling | None = None
         self.region: int | None = None  # where its payload lies in the arena

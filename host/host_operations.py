@@ -6,32 +6,39 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from procession.host import registry as rules
+from procession.host.follows import Follows
 from procession.host.session import SessionActor
 from procession.ipc.core.backend import Request, Response
 from procession.ipc.core.errors import InvalidRequest, PermissionDenied, ProcessionError, SandboxUnavailable
+from procession.ipc.core.names import check_name, default_name
 from procession.ipc.core.operations import (
+    AuditBody,
+    AuditList,
     CallList,
     CancelBody,
     CancelDone,
     ChunkList,
     EventList,
+    FindBody,
     FollowBody,
+    GrantBody,
     ListBody,
     Nothing,
     ReportDone,
     SessionList,
     SessionRef,
+    SignalList,
     StartBody,
     StopBody,
 )
-from procession.ipc.core.records import KillReceipt, OutputChunk
+from procession.ipc.core.records import KillReceipt, Permissions
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine, HostTicket
@@ -47,9 +54,9 @@ class HostOperations:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._follows: dict[HostTicket, tuple[str, Callable[[ProcessionError | None], None]]] = {}
+        self.follows = Follows(engine)
         self._reads: dict[str, Callable[[Request], msgspec.Struct | None]] = {
-            "find_session": lambda r: self._ref(self._actor(r)),
+            "find_session": self._find,
             "list_sessions": self._list,
             "status": lambda r: self._actor(r).status(),
             "story": lambda r: self._actor(r).tell(),
@@ -58,6 +65,10 @@ class HostOperations:
             "cancel": self._cancel,
             "logs": self._logs,
             "events": self._events,
+            "signals": self._signals,
+            "permissions": self._permissions,
+            "audit": self._audit,
+            "children": lambda r: engine.families.children(self._actor(r).id),
             "statistics": lambda _: engine.statistics(),
         }
         self._acts: dict[str, Callable[[Request, Finish], None]] = {
@@ -65,13 +76,16 @@ class HostOperations:
             "resume_session": self._resume,
             "remove_session": self._remove,
             "stop_session": self._stop,
-            "kill_session": lambda r, done: self._actor(r).kill(done),
+            "kill_session": self._kill,
             "restart_session": self._restart,
+            "touch": self._touch,
             "shutdown": self._shutdown,
         }
 
     def answer(self, request: Request) -> Response | None:
         """Answer a row that only reads; None for one that has to be done in the loop. Raises ProcessionError."""
+        if request.op.name == "state":
+            return Response(_encode(Nothing()), self._actor(request).state())
         read = self._reads.get(request.op.name)
         if read is None:
             return None
@@ -81,7 +95,7 @@ class HostOperations:
     def begin(self, request: Request, done: Finish, ticket: HostTicket) -> None:
         """Start what is not only read; the reactor's thread."""
         if request.op.streams:
-            self._follow(request, done, ticket)
+            self.follows.begin(request, done, ticket)
             return
         self._acts[request.op.name](request, done)
 
@@ -93,10 +107,17 @@ class HostOperations:
         return SessionRef(id=actor.id, name=actor.name, project=actor.project)
 
     # --- reads ----------------------------------------------------------------------------------------------
+    def _find(self, request: Request) -> SessionRef:
+        body = request.body
+        assert isinstance(body, FindBody)
+        registry = self._engine.registry
+        return self._ref(registry.find(request.session, stopped_first=body.stopped_first, within=body.partition))
+
     def _list(self, request: Request) -> SessionList:
         body = request.body
         assert isinstance(body, ListBody)
-        found = (actor.status() for actor in self._engine.registry.all() if body.all or actor.takes_slot)
+        listed = (actor for actor in self._engine.registry.all() if body.partition in (None, actor.spec.partition))
+        found = (actor.status() for actor in listed if body.all or actor.holds_folder)
         return SessionList(sessions=tuple(found))
 
     def _cancel(self, request: Request) -> CancelDone:
@@ -128,61 +149,26 @@ class HostOperations:
             found = [event for event in found if event.session == session]
         return EventList(events=tuple(found))
 
-    # --- following ------------------------------------------------------------------------------------------
-    def _follow(self, request: Request, done: Finish, ticket: HostTicket) -> None:
+    def _signals(self, request: Request) -> SignalList | None:
         body = request.body
         assert isinstance(body, FollowBody)
-        assert request.on_item is not None
-        on_item = request.on_item
-        actor = self._actor(request) if request.session else None
-        session = actor.id if actor is not None else ""
-        if request.op.name == "logs":
-            output = (actor or self._actor(request)).output
-            replay = _Replay(lambda chunk: on_item(chunk) if body.call in (None, chunk.call) else None)
-            number, before = output.follow(replay)
-            replay.begin(before)
+        actor = self._actor(request)
+        return None if body.follow else SignalList(signals=tuple(actor.signals.since(body.since or 0)))
 
-            def stop() -> None:
-                output.unfollow(number)
+    def _permissions(self, request: Request) -> Permissions:
+        body = request.body
+        assert isinstance(body, GrantBody)
+        return self._engine.tools.permissions(self._actor(request), body)
 
-            last: msgspec.Struct = ChunkList()
-        else:
-            events = self._engine.events
-
-            def give(event: Any) -> None:
-                if not session or event.session == session:
-                    on_item(event)
-
-            stop = events.follow(give, since=body.since)
-            last = EventList()
-
-        def end(error: ProcessionError | None) -> None:
-            if self._follows.pop(ticket, None) is not None:  # the one that takes it out ends it, in whichever thread
-                stop()
-                done(error or last)
-
-        self._follows[ticket] = (session, end)
-        ticket.on_cancel = lambda: end(None)
-        if ticket.cancelled:  # before it had begun
-            end(None)
-
-    def end_follows(self, error: ProcessionError | None, session: str = "") -> None:
-        """End what follows one session that is gone, or all of it because the host is."""
-        for of, end in list(self._follows.values()):
-            if not session or of == session:
-                end(error)
+    def _audit(self, request: Request) -> AuditList:
+        body = request.body
+        assert isinstance(body, AuditBody)
+        return self._engine.tools.audit(self._actor(request).id if request.session else None, body)
 
     # --- acts -----------------------------------------------------------------------------------------------
-    def _start(self, request: Request, done: Finish) -> None:
-        engine = self._engine
-        spec = request.body
-        assert isinstance(spec, StartBody)
+    def make(self, spec: StartBody) -> SessionActor:
+        """Check a child spec and list its session, which is not started yet. Raises as `start_session`."""
         check_sandbox(spec.sandbox)
-        if spec.existing:
-            known = engine.registry.named(rules.check_name(spec.name))
-            if known is not None:
-                done(self._ref(known))
-                return
         ident = rules.check_id(spec.id) if spec.id else rules.new_id()
         folder = None
         if spec.project is not None:
@@ -191,13 +177,30 @@ class HostOperations:
                     f"a project path must be absolute here, not {spec.project!r}", code="path_not_absolute"
                 )
             folder = rules.folder_key(spec.project)
-        name = rules.check_name(spec.name or default_name(spec.project, ident))
-        actor = SessionActor(engine, spec, ident, name)
-        engine.registry.add(actor, folder, spec.exclusive)
+        name = check_name(spec.name or default_name(spec.project, ident))
+        actor = SessionActor(self._engine, spec, ident, name)
+        self._engine.registry.add(actor, folder, spec.exclusive)
+        return actor
+
+    def _start(self, request: Request, done: Finish) -> None:
+        spec = request.body
+        assert isinstance(spec, StartBody)
+        if spec.existing:
+            check_sandbox(spec.sandbox)
+            known = self._engine.registry.named(check_name(spec.name), spec.partition)
+            if known is not None and known.phase == "stopping" and known.is_ending:  # then it holds the name no more
+                again = partial(self._start, request, done)
+                known.when_over(lambda _: self._engine.reactor.call_soon(again))
+                return
+            if known is not None:
+                done(self._ref(known))
+                return
+        actor = self.make(spec)
 
         def started(error: ProcessionError | None) -> None:
             if error is not None:
-                engine.registry.remove(actor)
+                self._engine.registry.remove(actor)
+                self._engine.idle.forget(actor.id)
                 actor.forget()
             done(error or self._ref(actor))
 
@@ -205,6 +208,7 @@ class HostOperations:
 
     def _restart(self, request: Request, done: Finish) -> None:
         actor = self._actor(request)
+        self._engine.registry.reclaim(actor)
         actor.restart(lambda error: done(error or self._ref(actor)))
 
     def _resume(self, request: Request, done: Finish) -> None:
@@ -215,31 +219,47 @@ class HostOperations:
     def _stop(self, request: Request, done: Finish) -> None:
         body = request.body
         assert isinstance(body, StopBody)
-        actor = self._actor(request)
+        self.end(self._actor(request), body.grace_s, done)
+
+    def end(self, actor: SessionActor, grace_s: float, done: Finish, reason: str = "") -> None:
+        """End a session for good, and the children that end with it; `done` is told when all of them are over."""
 
         def stopped(receipt: KillReceipt | ProcessionError) -> None:
-            self._engine.registry.release_folder(actor)
             if actor.spec.temporary:
                 self._forget(actor)
-            done(receipt)
+            self._engine.families.after(actor.id, lambda: done(receipt))
 
-        actor.stop(body.grace_s, stopped)
+        actor.stop(grace_s, stopped, reason)
+
+    def _kill(self, request: Request, done: Finish) -> None:
+        actor = self._actor(request)
+        actor.kill(lambda receipt: self._engine.families.after(actor.id, lambda: done(receipt)))
 
     def _remove(self, request: Request, done: Finish) -> None:
-        actor = self._actor(request)
+        self.remove(self._actor(request), lambda: done(Nothing()))
+
+    def remove(self, actor: SessionActor, then: Callable[[], None]) -> None:
+        """End a session and delete its data; `then` is called when that is done."""
 
         def stopped(_: KillReceipt | ProcessionError) -> None:
             self._forget(actor)
-            done(Nothing())
+            self._engine.families.after(actor.id, then)
 
         actor.stop(1.0, stopped)
 
     def _forget(self, actor: SessionActor) -> None:
         self._engine.registry.remove(actor)
         actor.forget()
+        self._engine.families.forget(actor.id)
+        self._engine.idle.forget(actor.id)
+        self._engine.tools.forget(actor.id)
         self._engine.folder.remove_session(actor.id)
         self._engine.events.emit("session.removed", actor.id, actor.incarnation)
-        self.end_follows(None, actor.id)
+        self.follows.end(None, actor.id)
+
+    def _touch(self, request: Request, done: Finish) -> None:
+        self._engine.idle.touch(self._actor(request))
+        done(Nothing())
 
     def _shutdown(self, _: Request, done: Finish) -> None:
         """`procession down`: the answer goes out first, then the host ends. A host inside a program is that program's."""
@@ -256,35 +276,30 @@ class HostOperations:
     def close_all(self, done: Callable[[], None]) -> None:
         """End every session, the youngest first, a bounded number at once; then call `done`."""
         waiting = list(self._engine.registry.all())
-        open_count = 0
-
-        def next_one(_: Any = None) -> None:
-            nonlocal open_count
-            open_count -= 1
-            fill()
+        open_count, filling = 0, False
 
         def fill() -> None:
-            nonlocal open_count
+            nonlocal open_count, filling
+            filling = True
             while waiting and open_count < _CLOSE_PARALLEL:
-                actor = waiting.pop()
                 open_count += 1
-                actor.close(next_one)
-            if not waiting and open_count == 0:
+                waiting.pop().close(one_over)
+            filling = False
+            if open_count == 0:
                 done()
 
-        open_count = 1
-        next_one()
+        def one_over(_: Any = None) -> None:
+            nonlocal open_count
+            open_count -= 1
+            if not filling:  # one that is at rest is over at once
+                fill()
+
+        fill()
 
     def kill_all(self) -> None:
         """End every session without waiting."""
         for actor in self._engine.registry.all():
             actor.kill_now()
-
-
-def default_name(project: str | None, ident: str) -> str:
-    """Return a session's name when none is given: its folder's, else its id's first part."""
-    name = os.path.basename(project.rstrip("/")) if project else ""
-    return (name or f"session-{ident[:8]}")[: rules.NAME_CHARS_MAX]
 
 
 def check_sandbox(sandbox: str) -> None:
@@ -295,27 +310,3 @@ def check_sandbox(sandbox: str) -> None:
             "not have",
             hint="pass sandbox=Sandbox.off(): limits and kill domain only, for crashy code, not for hostile code",
         )
-
-
-class _Replay:
-    """A follower that gets what was there before it, then what comes, in order; another thread may bring it meanwhile."""
-
-    def __init__(self, give: Callable[[OutputChunk], object]) -> None:
-        self._give = give
-        self._lock = threading.Lock()
-        self._early: list[OutputChunk] | None = []
-
-    def __call__(self, chunk: OutputChunk) -> None:
-        with self._lock:
-            if self._early is not None:
-                self._early.append(chunk)
-            else:
-                self._give(chunk)
-
-    def begin(self, before: tuple[OutputChunk, ...]) -> None:
-        for chunk in before:
-            self._give(chunk)
-        with self._lock:
-            early, self._early = self._early, None
-            for chunk in early or ():
-                self._give(chunk)

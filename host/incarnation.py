@@ -17,16 +17,17 @@ from typing import Any
 import msgspec
 
 from procession.host.keeper_link import KeeperLink
+from procession.host.payload_arena import write_region
 from procession.host.session_fds import ARENA_BYTES, SessionFds
 from procession.host.zygote_client import ForkedKeeper
 from procession.host.zygote_pool import ZygotePool
 from procession.ipc.core import status_page
-from procession.ipc.core.bounds import READ_BYTES, WIRE_VERSION
+from procession.ipc.core.bounds import INLINE_BYTES_MAX, READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ProcessionError, StartFailed
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.messages import Boot, Born, Ended, Ready, Shutdown, encode
+from procession.ipc.core.messages import Arena, Boot, Born, Ended, Inline, Payload, Ready, Shutdown, encode
 from procession.ipc.transport.channel import After, Channel
 from procession.ipc.transport.reactor import Reactor
 
@@ -163,26 +164,22 @@ class Incarnation:
             lock=lock,
             pending=self._pending,
         )
-        boot = Boot(
-            boot.version,
-            boot.inc,
-            boot.session,
-            boot.name,
-            boot.cwd,
-            boot.env,
-            boot.limits,
-            boot.sandbox,
-            boot.parallel_runs,
-            self.fds.pipe_bytes // 2,
-            ARENA_BYTES,
-            boot.payload_bytes_max,
-            boot.import_paths,
+        boot = msgspec.structs.replace(
+            boot, credit_bytes=self.fds.pipe_bytes // 2, arena_bytes=ARENA_BYTES, state=self._placed(boot.state)
         )
         with lock:
             connection.send(boot)
             channel.flush()
             connection.set_credit(self.fds.pipe_bytes // 2)  # the greeting itself needs none
         channel.start()
+
+    def _placed(self, state: Payload) -> Payload:
+        """Put a large state where the session reads it before it is ready, when nothing else is in its arena."""
+        if not isinstance(state, Inline) or len(state.data) <= INLINE_BYTES_MAX:
+            return state
+        place = Arena(0, len(state.data))
+        write_region(self.fds.arena_in, place, state.data)
+        return place
 
     # --- what comes -----------------------------------------------------------------------------------------
     def _messages(self, messages: list[Any]) -> After | None:
@@ -346,6 +343,12 @@ def boot_message(
     parallel_runs: int,
     payload_bytes_max: int,
     import_paths: tuple[str, ...],
+    agent: str,
+    agent_code: bytes,
+    fresh: bool,
+    state: bytes,
+    responder: bytes,
+    tools: bytes,
 ) -> Boot:
     """Make the greeting; the sizes of its pipe and arena are filled in with the descriptors."""
     return Boot(
@@ -362,4 +365,10 @@ def boot_message(
         0,
         payload_bytes_max,
         import_paths,
+        agent,
+        agent_code,
+        fresh,
+        Inline(state),
+        responder,
+        tools,
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from procession.ipc.core.bounds import PARALLEL_RUNS_MAX, SESSIONS_MAX
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.limits import Limits
+from procession.ipc.core.messages import SessionDefaults
+
+TOOLS_PRELOAD: Final = ("procession.agent_proc.tool_jobs", "procession.agent_proc.pydantic_preload")
+"""What the zygote of sessions with tools of the program's own has besides: loading it in each worker would take 0.1 s a call."""
+
+
+def with_tools(preload: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `preload` and what tools need."""
+    return (*preload, *(module for module in TOOLS_PRELOAD if module not in preload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +28,9 @@ class HostOptions:
     data_dir: the durable folder, None for a private one that is gone at close. sandbox: of sessions that do not say.
     limits: of runs that do not say. preload: modules imported once, in the zygote. import_paths: folders made
     importable in workers. max_sessions: processes at once. spares: sessions forked in advance. parallel_runs: of one
-    session. serve: whether to open the control socket; None means when there is a data_dir. program: who opened it,
-    for people to read.
+    session. serve: whether to open the control socket; None means when there is a data_dir. tool_rates: tier to calls of one
+    tool in a minute, for calls that a model chose. defaults: what the faces put under what a session says. program: who
+    opened it, for people to read.
     """
 
     data_dir: Path | None = None
@@ -30,6 +42,8 @@ class HostOptions:
     spares: int = 0
     parallel_runs: int = PARALLEL_RUNS_MAX
     serve: bool | None = None
+    tool_rates: Mapping[str, int] = field(default_factory=dict)
+    defaults: SessionDefaults = ()
     program: str = ""
 
     def __post_init__(self) -> None:

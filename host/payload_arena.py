@@ -41,10 +41,7 @@ class PayloadArena:
 
     def fill(self, place: Arena, data: bytes) -> None:
         """Write a payload where it was placed."""
-        view = memoryview(data)
-        at = 0
-        while at < len(data):
-            at += os.pwrite(self._fd_in, view[at:], place.offset + at)
+        write_region(self._fd_in, place, data)
 
     def free(self, offset: int) -> None:
         """The session has read this region, or never will; a large one gives its memory back at once."""
@@ -65,6 +62,14 @@ class PayloadArena:
     def open_results(self) -> int:
         """Return a descriptor of the session-to-host arena that stays good when the session ends; the caller closes it."""
         return os.dup(self._fd_out)
+
+
+def write_region(fd: int, place: Arena, data: bytes) -> None:
+    """Write all of `data` at a place of an arena."""
+    view = memoryview(data)
+    at = 0
+    while at < len(data):
+        at += os.pwrite(fd, view[at:], place.offset + at)
 
 
 def read_region(fd: int, place: Arena) -> bytes:

@@ -1,8 +1,10 @@
 """The sessions of a host by id, by name and by project folder; every rule about them is checked in one step under one lock.
 
 Rules: an id is a UUID and taken once; an exclusive project folder (known by device and inode, so that a symlink is no
-second one) has one session until that session is stopped or removed; `sessions_max` counts sessions that may run.
-Names may repeat; which session a name means is core/name_choice.py's.
+second one) has one session until that session is stopped or removed; `sessions_max` counts sessions that run. What a session
+holds follows from its phase (core/lifecycle_values.py), so that nothing has to be given back; what it does not hold, it takes
+here before it gets a process: the reactor's thread, where phases change, takes and starts in one go.
+Names may repeat; which session a name means is core/name_choice.py's. A name is one of its partition, and not known in another.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 FolderKey = tuple[int, int]
 
-NAME_CHARS_MAX = 50
 #: The beginning of an id that tables show is enough to name a session by.
 SHORT_ID_CHARS_MIN = 8
 
@@ -38,17 +39,6 @@ def check_id(given: str) -> str:
         return str(uuid.UUID(given))
     except ValueError:
         raise InvalidRequest(f"a session id is a UUID, not {given!r}", code="invalid_session_id") from None
-
-
-def check_name(name: str) -> str:
-    """Return the name; raises InvalidRequest (invalid_name, name_too_long)."""
-    if not name.strip():
-        raise InvalidRequest("a session's name cannot be blank", code="invalid_name")
-    if len(name) > NAME_CHARS_MAX:
-        raise InvalidRequest(
-            f"a session's name has at most {NAME_CHARS_MAX} characters, not {len(name)}", code="name_too_long"
-        )
-    return name
 
 
 def folder_key(path: str) -> FolderKey:
@@ -81,77 +71,80 @@ class Registry:
         self.sessions_max = sessions_max
         self._lock = threading.RLock()
         self._sessions: dict[str, SessionActor] = {}
-        self._folders: dict[FolderKey, str] = {}
         self._removed = Tally()
 
     def add(self, actor: SessionActor, folder: FolderKey | None, exclusive: bool) -> None:
-        """Take a slot, an id and a folder for a session, all or none."""
+        """Take a slot, an id and a folder for a session, all or none.
+
+        Raises SessionLimitReached, then AlreadyExists: session_exists, then project_already_open.
+        """
         with self._lock:
-            running = sum(1 for other in self._sessions.values() if other.takes_slot)
-            if running >= self.sessions_max:
-                raise SessionLimitReached(
-                    f"this host may run {self.sessions_max} sessions and does",
-                    hint="stop one, or give the host a larger max_sessions",
-                )
+            self._check_slot(actor)
             if actor.id in self._sessions:
                 raise AlreadyExists(f"a session with the id {actor.id} exists", code="session_exists", session=actor.id)
-            if folder is not None and exclusive:
-                self._claim(folder, actor.id)
-            self._sessions[actor.id] = actor
             actor.folder = folder if exclusive else None
-
-    def _claim(self, folder: FolderKey, session: str) -> None:
-        holder = self._folders.get(folder)
-        if holder is not None and holder != session:
-            raise AlreadyExists(
-                f"session {holder} has this project folder open",
-                code="project_already_open",
-                session=holder,
-                hint=f"resume {holder}, or pass exclusive=False to share the folder",
-            )
-        self._folders[folder] = session
+            self._check_folder(actor)
+            self._sessions[actor.id] = actor
 
     def reclaim(self, actor: SessionActor) -> None:
-        """Give a stopped session its slot and folder back, or raise as `add` does."""
+        """Check that a session at rest may have a process again: a slot, and its folder. Raises as `add` does."""
         with self._lock:
-            running = sum(1 for other in self._sessions.values() if other.takes_slot and other is not actor)
-            if running >= self.sessions_max:
-                raise SessionLimitReached(f"this host may run {self.sessions_max} sessions and does")
-            if actor.folder is not None:
-                self._claim(actor.folder, actor.id)
+            self._check_slot(actor)
+            self._check_folder(actor)
 
-    def release_folder(self, actor: SessionActor) -> None:
-        """Free a session's folder (it was stopped); the session stays listed."""
-        with self._lock:
-            if actor.folder is not None and self._folders.get(actor.folder) == actor.id:
-                del self._folders[actor.folder]
+    def _check_slot(self, actor: SessionActor) -> None:
+        running = sum(1 for other in self._sessions.values() if other.holds_slot and other is not actor)
+        if running >= self.sessions_max:
+            raise SessionLimitReached(
+                f"this host runs {running} sessions and may run {self.sessions_max}",
+                hint="stop one, or give the host a larger max_sessions",
+            )
+
+    def _check_folder(self, actor: SessionActor) -> None:
+        if actor.folder is None:
+            return
+        for other in self._sessions.values():
+            if other.folder == actor.folder and other.holds_folder and other is not actor:
+                raise AlreadyExists(
+                    f"session {other.id} has this project folder open",
+                    code="project_already_open",
+                    session=other.id,
+                    hint=f"resume {other.id}, or pass exclusive=False to share the folder",
+                )
 
     def remove(self, actor: SessionActor) -> None:
+        """Take a session off the list, and with it all that it holds."""
         with self._lock:
             if self._sessions.pop(actor.id, None) is not None:
                 self._removed = _sum([self._removed, _tally(actor)])
-            self.release_folder(actor)
 
     def tally(self) -> Tally:
         """Count what its sessions have done, those included that were removed: counters never go back."""
         with self._lock:
             return _sum([self._removed, *map(_tally, self._sessions.values())])
 
-    def find(self, id_or_name: str, *, stopped_first: bool = False) -> SessionActor:
+    def get(self, id: str) -> SessionActor | None:
+        """Return the session with this id, None when there is none."""
+        return self._sessions.get(id)
+
+    def find(self, id_or_name: str, *, stopped_first: bool = False, within: str | None = None) -> SessionActor:
         """Return the session with this id, this name, or an id that begins like this; raises SessionNotFound.
 
         A name or beginning that means several is an InvalidRequest (`ambiguous_name`). stopped_first: look for a name
-        among the stopped sessions before the others.
+        among the stopped sessions before the others. within: the one partition to look in; else a name is looked for where no
+        partition was named, an id everywhere.
         """
         known = self._sessions.get(id_or_name)  # on the path of every call, and one look-up needs no lock
-        if known is not None:
+        if known is not None and within in (None, known.spec.partition):
             return known
         with self._lock:
-            found = id_or_name if id_or_name in self._sessions else None
-            if found is None:
-                found = choose(id_or_name, self._candidates(id_or_name), stopped_first=stopped_first)
+            found = choose(id_or_name, self._candidates(id_or_name, within or ""), stopped_first=stopped_first)
             if found is None and len(id_or_name) >= SHORT_ID_CHARS_MIN:
-                begun = self._described(actor for actor in self._sessions.values() if actor.id.startswith(id_or_name))
+                begun = self._described(
+                    actor
+                    for actor in self._sessions.values()
+                    if actor.id.startswith(id_or_name) and within in (None, actor.spec.partition)
+                )
                 found = only_one(id_or_name, begun) if begun else None
             if found is not None:
                 return self._sessions[found]
@@ -161,14 +154,16 @@ class Registry:
             hint="list_sessions(all=True) lists them all",
         )
 
-    def named(self, name: str) -> SessionActor | None:
+    def named(self, name: str, partition: str) -> SessionActor | None:
         """Return the session that holds this name, None when none does; raises InvalidRequest (`ambiguous_name`)."""
         with self._lock:
-            found = choose_holder(name, self._candidates(name))
+            found = choose_holder(name, self._candidates(name, partition))
             return None if found is None else self._sessions[found]
 
-    def _candidates(self, name: str) -> list[Named]:
-        return self._described(actor for actor in self._sessions.values() if actor.name == name)
+    def _candidates(self, name: str, partition: str) -> list[Named]:
+        return self._described(
+            actor for actor in self._sessions.values() if actor.name == name and actor.spec.partition == partition
+        )
 
     @staticmethod
     def _described(actors: Iterable[SessionActor]) -> list[Named]:

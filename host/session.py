@@ -11,11 +11,13 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from procession.host import clock
 from procession.host.core import lifecycle
 from procession.host.core.lifecycle_values import (
+    HOLDS_FOLDER,
+    HOLDS_SLOT,
     Abandon,
     Action,
     Announce,
@@ -34,27 +36,34 @@ from procession.host.core.lifecycle_values import (
     SendShutdown,
     SettleCalls,
 )
-from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy, exit_of
+from procession.host.core.state_fold import StateFold, named_in
 from procession.host.host_call import HostCall
 from procession.host.incarnation import Incarnation, Owner, boot_message
+from procession.host.options import with_tools
 from procession.host.output_log import OutputLog
 from procession.host.payload_arena import PayloadArena
 from procession.host.session_calls import SessionCalls
 from procession.host.session_fds import ARENA_BYTES
+from procession.host.signal_log import SignalLog
+from procession.ipc.core.agent_keys import SERVER_KEYS
 from procession.ipc.core.bounds import ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
+from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import (
     HostLost,
     InvalidTransition,
     ProcessionError,
+    ProtocolError,
     SessionDied,
+    SessionLimitReached,
     SessionNotRunning,
     StartFailed,
 )
 from procession.ipc.core.limits import merge
-from procession.ipc.core.messages import Ended, Notice, Ready
+from procession.ipc.core.messages import Effect, Ended, Notice, Ready
 from procession.ipc.core.operations import StartBody, StoryDone
 from procession.ipc.core.records import EndKind, KillReceipt, RunReport, SessionStatus
-from procession.ipc.transport.reactor import Timer
+from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy, exit_of
+from procession.ipc.transport.reactor import Timer, tell_surprise
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine
@@ -62,6 +71,10 @@ if TYPE_CHECKING:
 Up = Callable[["ProcessionError | None"], None]
 Over = Callable[["KillReceipt | ProcessionError"], None]
 
+#: Changes of an agent's state are folded this much after the first of them, unless there are many or somebody asks.
+SETTLE_S: Final = 0.05
+#: The record of a code session, as its key stands in ops that change it.
+_RECORD: Final = b"\xa7session"
 #: What somebody can do who is told that there is no process, and why.
 _HINTS: dict[str, str] = {
     "failed": "story() tells what happened; restart() tries again",
@@ -83,8 +96,13 @@ class SessionActor:
         self.project = spec.project or str(engine.folder.session_folder(ident))
         self.limits = merge(spec.limits, engine.options.limits)
         self.output = OutputLog()
+        self.signals = SignalLog(ident)
+        self.statuses = SignalLog(ident, kept=0)
+        self.fold = StateFold(b"" if spec.agent or spec.agent_code else spec.state)
         self.last_report: RunReport | None = None
         self.health = ""
+        self.owners = 0
+        """Who is attached: it does not become idle."""
         self._engine = engine
         self._reactor = engine.reactor
         self._made_at = self._reactor.now()
@@ -95,6 +113,8 @@ class SessionActor:
             other=self._other,
             output=self.output.add,
             wake=self._wanted,
+            commit=self._commit,
+            followed=lambda: (self.signals.is_followed, self.statuses.is_followed),
         )
         self._state = Lifecycle(policy=RestartPolicy(type=spec.restart))
         self._incarnation: Incarnation | None = None
@@ -110,6 +130,9 @@ class SessionActor:
         self._timers: dict[str, Timer] = {}
         self._events: deque[LifecycleEvent] = deque()
         self._stepping = False
+        self._settling = False
+        self._last_word = ""
+        """Why it was asked to end, for good."""
 
     # --- what can be seen (any thread) ----------------------------------------------------------------------
     @property
@@ -133,9 +156,27 @@ class SessionActor:
         return self._state.phase in ("starting", "ready", "backoff", "stopping")
 
     @property
-    def takes_slot(self) -> bool:
-        """Whether it counts as one of the host's sessions: not when it is stopped or gone."""
-        return self._state.phase not in ("stopped", "gone")
+    def is_ending(self) -> bool:
+        """Whether it is at rest, or will be when its process is over."""
+        state = self._state
+        return not self.running or (state.phase == "stopping" and state.intent != "run")
+
+    @property
+    def why_at_rest(self) -> str:
+        """Why it has no process and gets none, or will have none when this one is over."""
+        return (
+            (self._last_word if self._state.phase in ("stopping", "stopped") else "") or self._state.reason or "normal"
+        )
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether it counts as one of the sessions that the host runs."""
+        return self._state.phase in HOLDS_SLOT
+
+    @property
+    def holds_folder(self) -> bool:
+        """Whether its folder and its name are its own: not when it is stopped or gone."""
+        return self._state.phase in HOLDS_FOLDER
 
     @property
     def process(self) -> Incarnation | None:
@@ -151,6 +192,7 @@ class SessionActor:
         if process is not None and process.over:
             process = None  # whoever has its numbers now is somebody else
         ready = state.phase == "ready"
+        family = self._engine.families.family
         return SessionStatus(
             id=self.id,
             name=self.name,
@@ -166,9 +208,25 @@ class SessionActor:
             project=self.project,
             restart=self.spec.restart,
             sandbox=self.spec.sandbox,
-            reason=state.reason,
+            reason=state.reason or (self._last_word if state.phase == "stopped" else ""),
             health=self.health,
+            parent=family.parent_of(self.id),
+            orphaned_from=family.former_parents.get(self.id),
+            partition=self.spec.partition,
         )
+
+    def state(self) -> bytes | None:
+        """Return its agent's state as it was last committed, encoded; None when nothing is known of it.
+
+        Raises ProtocolError when what the session said of it does not fold: it is ended for that.
+        """
+        try:
+            with self.calls.lock:
+                return self.fold.without(SERVER_KEYS) if self.fold.is_known else None
+        except ProtocolBreach as breach:
+            reason = breach.reason
+            self._reactor.call_soon(lambda: self._breach(self.incarnation, reason))
+            raise ProtocolError(f"the session's state cannot be read: {reason}", session=self.id, ran="no") from None
 
     def tell(self) -> StoryDone:
         """Tell its story: how it came to be as it is."""
@@ -192,9 +250,15 @@ class SessionActor:
         self._up.append(done)
         self._step(LifecycleEvent("restart", grace_s=0.0))
 
-    def stop(self, grace_s: float, done: Over) -> None:
+    def stop(self, grace_s: float, done: Over, reason: str = "") -> None:
+        if reason or self._state.phase != "stopped":
+            self._last_word = reason
         self._over.append(done)
         self._step(LifecycleEvent("stop", grace_s=min(grace_s, STOP_GRACE_S)))
+
+    def when_over(self, done: Over) -> None:
+        """Tell `done` when the process that is being ended is over."""
+        self._over.append(done)
 
     def kill(self, done: Over) -> None:
         self._over.append(done)
@@ -218,13 +282,41 @@ class SessionActor:
     def _wanted(self) -> None:
         """Somebody called while there is no process (any thread)."""
         if self._state.phase != "ready":
-            self._reactor.call_soon(lambda: self._step(LifecycleEvent("call")))
+            self._reactor.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        """Start again because somebody calls, if the host has a slot for it; else all who call are told."""
+        if self._state.phase == "down":
+            try:
+                self._engine.registry.reclaim(self)
+            except SessionLimitReached as error:
+                refusal = error
+                self.calls.refuse_all(lambda: refusal)
+                return
+        self._step(LifecycleEvent("call"))
 
     def _overdue(self, call: HostCall) -> None:
         self._emit("session.overrun", call=call.call_id, op=call.request.op.name)
         self.condemn(
             Exit(ExitKind.STUCK, f"{call.request.op.name} ({call.call_id}) ran past its deadline and its grace")
         )
+
+    def _commit(self, ops: bytes) -> None:
+        """Take a change of the agent's state; the calls' lock is held. Raises ProtocolBreach."""
+        if self.fold.commit(ops) and not self._settling:
+            self._settling = True
+            self._reactor.call_at(self._reactor.now() + SETTLE_S, self._settle)
+        if _RECORD in ops and not self.spec.agent and not self.spec.agent_code:
+            self.name = named_in(self.fold.state, self.name)
+
+    def _settle(self) -> None:
+        """Fold what waits, while nobody does; ops that are none are found out then, at the latest."""
+        try:
+            with self.calls.lock:
+                self._settling = False
+                self.fold.settle()
+        except ProtocolBreach as breach:
+            self._breach(self.incarnation, breach.reason)
 
     # --- the shell of the lifecycle -------------------------------------------------------------------------
     def _step(self, event: LifecycleEvent) -> None:
@@ -239,14 +331,27 @@ class SessionActor:
             self._stepping = False
 
     def _one_step(self, event: LifecycleEvent) -> None:
+        before = self._state.phase
         try:
             self._state, actions = lifecycle.step(self._state, event, self._reactor.now(), clock.random)
         except InvalidTransition as error:
             error.session = self.id
             self._refuse(event.kind, error)
             return
+        if self._state.phase != before:
+            self._tell_phase()
         for action in actions:
             self._do(action)
+
+    def _tell_phase(self) -> None:
+        """Tell those who mind in which phase it is now; what goes wrong with them is not its own."""
+        try:
+            self._engine.families.moved(self, self._state.phase)
+            self._engine.operations.follows.moved(self)
+            if self._state.phase == "ready":
+                self._engine.idle.watch(self)
+        except Exception as problem:  # noqa: BLE001 - a bug of ours: an event, and this session goes on
+            tell_surprise(self._reactor, problem, self._tell_phase)
 
     def _refuse(self, kind: EventKind, error: InvalidTransition) -> None:
         """An event without a cell: whoever asked gets the story, everybody else an event in the log."""
@@ -282,6 +387,7 @@ class SessionActor:
             case Flush():
                 self._flush()
             case Announce(type=type_, detail=detail):
+                detail = detail or (self._last_word if type_ == "session.stopped" else "")
                 self._emit(type_, **({"detail": detail} if detail else {}))
             case AnswerWaiters(group=group, kind=kind):
                 self._answer(group, kind)
@@ -306,7 +412,7 @@ class SessionActor:
 
     # --- the process ----------------------------------------------------------------------------------------
     def _fork(self, number: int, restart: bool) -> None:
-        self.health = ""
+        self.health = self._last_word = ""
         self.output.clear_crash()
         self._asked = self._engine.starts.ask(self.id, restart, lambda release: self._begin(number, release))
 
@@ -316,6 +422,8 @@ class SessionActor:
         self._release = release
         options = self._engine.options
         preload = tuple(self.spec.preload) or options.preload
+        if self.spec.tools:
+            preload = with_tools(preload)
         owner = Owner(
             born=lambda: self._born(number),
             ready=lambda ready: self._is_ready(number, ready),
@@ -344,6 +452,12 @@ class SessionActor:
             parallel_runs=self.spec.parallel_runs,
             payload_bytes_max=PAYLOAD_BYTES_MAX,
             import_paths=(*options.import_paths, *self.spec.import_paths),
+            agent=self.spec.agent,
+            agent_code=self.spec.agent_code,
+            fresh=not self.fold.is_known,
+            state=self.fold.encoded if self.fold.is_known else self.spec.state,
+            responder=self.spec.responder,
+            tools=self.spec.tools,
         )
         self._incarnation = process
         process.adopt(owner, boot, self.calls.lock, self.calls.dispatch, self.calls.pending)
@@ -388,6 +502,8 @@ class SessionActor:
         """The keeper's record of the end, or None when the keeper was lost."""
         process = self._incarnation
         self._let_go()
+        self.calls.hand_on()  # its last words come before its end
+        self._settle()
         ended = self._exit_of(record)
         self.last_report = self._report(process, record, ended)
         self._receipt = self.last_report.receipt
@@ -532,6 +648,8 @@ class SessionActor:
             dropped = self.calls.notices.take_refused()
             more = {"dropped": dropped} if dropped else {}
             self._emit("session.notice", about=message.kind[:100], text=message.text[:500], **more)
+        elif isinstance(message, Effect):
+            self._engine.families.take(self, message)
 
     def forget(self) -> None:
         """Let go of everything; the session is off the list."""

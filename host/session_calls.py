@@ -6,35 +6,58 @@ had not (their number is above the status page's last started) wait for the next
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from procession.host import call_errors, clock
 from procession.host.call_listing import call_info, past_info
 from procession.host.call_mailbox import Afters, CallMailbox, run_all
 from procession.host.call_streams import CallStreams
 from procession.host.call_waiting import call_and_wait
-from procession.host.core.allowance import Allowance
+from procession.host.core.allowance import Allowance, Pace
 from procession.host.core.call_ledger import CallLedger, Missed
 from procession.host.host_call import HostCall
 from procession.host.payload_arena import PayloadArena
-from procession.ipc.core.backend import Done, Request, Response
+from procession.ipc.core.backend import Done, Outcome, Request, Response
 from procession.ipc.core.bounds import EVENT_BURST, EVENT_RATE_S
-from procession.ipc.core.errors import HostLost, MessageTooLarge, ProcessionError, from_data
-from procession.ipc.core.messages import Arena, Failed, Reply, StreamChunk, StreamEnd, StreamOpen
+from procession.ipc.core.errors import CallCycle, HostLost, MailboxFull, MessageTooLarge, ProcessionError, from_data
+from procession.ipc.core.messages import (
+    EMPTY,
+    Arena,
+    Commit,
+    Effect,
+    Failed,
+    Reply,
+    Spawn,
+    StreamChunk,
+    StreamEnd,
+    StreamOpen,
+    Subscribers,
+)
 from procession.ipc.core.records import CallInfo, OutputChunk
 from procession.ipc.transport.channel import After, Channel
-from procession.ipc.transport.reactor import Reactor
+from procession.ipc.transport.reactor import Reactor, tell_surprise
 
+#: Effects of one agent a second and at once: as many at once as one command may ask for. What is more waits in its pipe.
+EFFECT_RATE_S: Final = 2_000
+EFFECT_BURST: Final = 1_000
+#: A start is as much work for the host as so many signals: twenty at once, forty a second.
+SPAWN_COST: Final = 50
+#: Handled before the loop looks at anything else: some milliseconds of work, when all of them start or tell somebody.
+HANDED_ON_MAX: Final = 32
 #: A session that tells more than it may is not read for this long: a flooder then costs the host 20 reads a second.
 SLOWED_S: Final = 0.05
+_EFFECTS: Final = frozenset(get_args(Effect))
 _monotonic = clock.monotonic
 
 
 class SessionCalls(CallMailbox):
-    """See the module's text. `overdue(call)` asks for the session to be ended, `other(message)` takes what is no call's."""
+    """See the module's text. `overdue(call)` asks for the session to be ended, `other(message)` takes what is no call's,
+    `commit(ops)` the changes of its agent's state, before the answer that follows them is let out (the lock is held).
+    `followed()` says whether its signals are followed, and how its agent is doing.
+    """
 
     def __init__(
         self,
@@ -45,11 +68,17 @@ class SessionCalls(CallMailbox):
         other: Callable[[Any], None],
         output: Callable[[OutputChunk], None],
         wake: Callable[[], None],
+        commit: Callable[[bytes], None],
+        followed: Callable[[], tuple[bool, bool]],
     ) -> None:
         super().__init__(reactor, session, overdue, wake)
+        self._commit = commit
+        self._followed = followed
         self.notices = Allowance(EVENT_RATE_S, EVENT_BURST, _monotonic())
+        self._effects = Pace(EFFECT_RATE_S, EFFECT_BURST, _monotonic())
         self._other = other
-        self._streams = CallStreams(output)
+        self._others: list[Any] = []
+        self._streams = CallStreams(reactor, output)
         self._slowed = False
 
     # --- a call begins --------------------------------------------------------------------------------------
@@ -61,7 +90,7 @@ class SessionCalls(CallMailbox):
         """Start a call; `done` gets its one outcome in the reactor's thread or a caller's."""
         try:
             call = self.make(request, done)
-        except MessageTooLarge as error:
+        except (MessageTooLarge, CallCycle) as error:
             done(error)
             return HostCall(request, b"", done, _monotonic())
         try:
@@ -70,11 +99,32 @@ class SessionCalls(CallMailbox):
             done(error)
         return call
 
+    def cast(self, request: Request, failed: Callable[[ProcessionError], None]) -> bool:
+        """Send a signal that nobody waits for; False, and nothing of it is kept, when it cannot be sent at once.
+
+        It is in the mailbox until it was handled, and there is no deadline on that: whoever cast it has gone on. failed: gets
+        the error it ends with, in any thread. Raises MessageTooLarge.
+        """
+        with self.lock:
+            if self.channel is None or self._ledger.waiting:
+                return False
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, ProcessionError):
+                failed(outcome)
+
+        try:
+            self.accept(self.make(dataclasses.replace(request, timeout_s=None), done))
+        except MailboxFull:
+            return False
+        return True
+
     # --- what the session says ------------------------------------------------------------------------------
     def dispatch(self, messages: list[Any]) -> After | None:
         """Handle messages of the session; the lock is held. Returns what to run without it."""
         after: Afters = []
         ledger = self._ledger
+        pause_s = 0.0
         for message in messages:
             kind = type(message)
             if kind is Reply:
@@ -82,6 +132,8 @@ class SessionCalls(CallMailbox):
                 if type(payload) is Arena:
                     assert self._arena is not None
                     self._arena.check(payload)
+                if message.ops != EMPTY:
+                    self._commit(bytes(message.ops))
                 call = ledger.reply(message.seq, message.inc, "ok", _monotonic())
                 if type(call) is HostCall:
                     self._finish(call, message, after)
@@ -93,31 +145,73 @@ class SessionCalls(CallMailbox):
                 if not isinstance(answered, Missed):
                     error.session, error.call_id = self.session, answered.call_id
                     self._finish(answered, error, after)
+            elif kind is Commit:
+                self._commit(bytes(message.ops))
             elif kind is StreamOpen:
                 self._streams.open(message, ledger.get(message.seq))
             elif kind is StreamChunk or kind is StreamEnd:
                 assert self.channel is not None
                 self._streams.take(message, self.channel, after)
+            elif kind in _EFFECTS:
+                pause_s = max(pause_s, self._effects.take(_monotonic(), SPAWN_COST if kind is Spawn else 1))
+                self._pass_on(message)
             elif self.notices.take(_monotonic()):
-                self._reactor.call_soon(partial(self._other, message))
+                self._pass_on(message)
             else:
-                self._slow_down()
+                pause_s = max(pause_s, SLOWED_S)
+        if pause_s:
+            self._slow_down(pause_s)
         if ledger.waiting:
             self._let_in()
         return after
 
-    def _slow_down(self) -> None:
-        """Read nothing more from a session that floods, for a moment. The lock is held."""
+    def _pass_on(self, message: Any) -> None:
+        """Have a message that is no call's handled in the reactor's thread, in its turn. The lock is held."""
+        self._others.append(message)
+        if len(self._others) == 1:
+            self._reactor.call_soon(self._hand_on_some)
+
+    def _hand_on_some(self) -> None:
+        """Handle as much of it as a turn of the loop has time for."""
+        self.hand_on(HANDED_ON_MAX)
+        if self._others:
+            self._reactor.call_soon(self._hand_on_some)
+
+    def hand_on(self, count: int | None = None) -> None:
+        """Handle what the session said that is no call's, now: `count` of it, or all; the reactor's thread."""
+        with self.lock:
+            messages, self._others = self._others[:count], [] if count is None else self._others[count:]
+        for message in messages:
+            try:
+                self._other(message)
+            except Exception as problem:  # noqa: BLE001 - a bug of ours: an event, and the next message all the same
+                tell_surprise(self._reactor, problem, self.hand_on)
+
+    def _slow_down(self, pause_s: float) -> None:
+        """Read nothing more from a session that floods, for a while. The lock is held."""
         if not self._slowed and self.channel is not None:
             self._slowed = True
             self.channel.hold(True)
-            self._reactor.call_at(_monotonic() + SLOWED_S, self._go_on)
+            self._reactor.call_at(_monotonic() + pause_s, self._go_on)
 
     def _go_on(self) -> None:
         with self.lock:
             self._slowed = False
             if self.channel is not None:
                 self.channel.hold(False)
+
+    # --- who follows it -------------------------------------------------------------------------------------
+    def tell_followed(self) -> None:
+        """Tell the session whether anybody follows it; before any call that is sent later. Any thread."""
+        with self.lock:
+            self._tell_followed()
+
+    def _tell_followed(self) -> None:
+        channel = self.channel
+        if channel is not None:
+            signals, status = self._followed()
+            channel.connection.send(Subscribers(channel.connection.incarnation, signals, status), control=True)
+            channel.flush()
 
     # --- incarnations ---------------------------------------------------------------------------------------
     def attach(self, channel: Channel, incarnation: int, page: int, arena: PayloadArena) -> None:
@@ -126,6 +220,8 @@ class SessionCalls(CallMailbox):
             self.channel = channel
             self._page = page
             self._arena = arena
+            if any(self._followed()):
+                self._tell_followed()
             for call in self._ledger.on_birth(incarnation):
                 self._send_again(channel, call)
             self._let_in()
@@ -137,7 +233,7 @@ class SessionCalls(CallMailbox):
     def detach(self, error: ProcessionError, refusal: Callable[[], ProcessionError], *, keep: bool) -> None:
         """The process is over: answer what it had started with `error`, the rest with a `refusal` (or keep it).
 
-        keep: another incarnation will come and takes what was not started, in order.
+        keep: another incarnation will come and takes what was not started, in order, and casts that were, once.
         """
         after: Afters = []
         with self.lock:
@@ -148,7 +244,12 @@ class SessionCalls(CallMailbox):
             self._streams.clear()
             left = self._ledger.on_death()
             for call in left.begun:
-                self._end(call, call_errors.death(call, error, self.session), after)
+                if keep and call.repeats and not call.cancelled and not call.overdue:
+                    call.repeats -= 1
+                    call.region = None
+                    self._ledger.again(call)
+                else:
+                    self._end(call, call_errors.death(call, error, self.session), after)
             for call in left.withdrawn:
                 self._end(call, call_errors.not_sent(call, self.session), after)
             for call in left.kept:
@@ -198,6 +299,11 @@ class SessionCalls(CallMailbox):
     def pending(self) -> bool:
         """Whether a call is open (the lock is held)."""
         return len(self._ledger) > 0
+
+    @property
+    def made(self) -> int:
+        """Calls in all."""
+        return self._ledger.made
 
     @property
     def late(self) -> int:

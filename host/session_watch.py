@@ -11,10 +11,10 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from procession.host.core.restart_policy import Exit, ExitKind
 from procession.host.core.watchdog import Sample, Verdict, Watchdog
 from procession.host.incarnation import Incarnation
 from procession.ipc.core.bounds import FRAME_COMPLETE_S
+from procession.ipc.core.restart_policy import Exit, ExitKind
 from procession.ipc.core.status_page import StatusPage
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ the test's other ones, and tears it down after the test's own and before the wid
 import faulthandler
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -40,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     config.stash[_guard_key] = LeakGuard(mark, folder)
     os.kill = _kill_one
+    for number in (
+        signal.SIGINT,
+        signal.SIGQUIT,
+    ):  # a shell has its background jobs ignore them, and these tests send them
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 _kill = os.kill

@@ -14,19 +14,21 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from procession.agent_proc.agent.actor import Actor
-from procession.agent_proc.agent.change import Change, Moment
+from procession.agent_proc.agent.change import LATER, Change, Moment
 from procession.agent_proc.agent.directives import DATA_FIELDS, DIRECTIVES, AnyDirective, completed
 from procession.agent_proc.agent.parts import Part, changed_fields
 from procession.agent_proc.agent.signals import Signal
 from procession.agent_proc.agent.state_model import Unfit, is_unchanged, plain, with_plain_data
 from procession.agent_proc.agent.texts import shown
-from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX
+from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX, RESULT_NODES_MAX
 from procession.ipc.core.errors import AgentError, ProcessionError, cut
 from procession.ipc.core.state_op_types import OPS
-from procession.ipc.core.state_ops import AnyOp, InvalidOp, Value, apply, encode_ops
-from procession.ipc.core.values import UnsupportedValue
+from procession.ipc.core.state_ops import AnyOp, InvalidOp, Value, apply, decode_ops, encode_ops
+from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
 T = TypeVar("T")
+
+_IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 OP_DATA_FIELDS: Final = frozenset({"attrs", "state", "value", "items"})
 """Of the ops, those that hold an author's data."""
@@ -61,7 +63,7 @@ def act(part: Part, state: dict[str, Value], seen: Seen, what: str, call: Callab
         return Acted(state, (), None, ())
     checked = checked_change(change, what)
     try:
-        reply = plain(checked.reply)
+        reply = LATER if checked.reply is LATER else _own(plain(checked.reply))
         asked = tuple(with_plain_data(directive, DATA_FIELDS) for directive in checked.directives)
     except UnsupportedValue as error:
         raise AgentError(f"{what} returned what is no plain data: {error}", code="invalid_change") from None
@@ -74,7 +76,7 @@ def observe(part: Part, state: Mapping[str, Value], seen: Seen, what: str, call:
     own = part.own(state)
     try:
         kept = None if part.model is None else part.model.load(own)
-        shows: Any = MappingProxyType(own) if part.model is None or kept is None else part.model.copy(kept)
+        shows: Any = MappingProxyType(_own(own)) if part.model is None or kept is None else part.model.copy(kept)
     except Unfit as error:
         raise AgentError(f"the state does not fit {part.actor.__name__}: {error}", code="invalid_state") from None
     actor: Actor[Any] = part.actor(shows, seen.moment, seen.signal, seen.context)
@@ -93,12 +95,12 @@ def observe(part: Part, state: Mapping[str, Value], seen: Seen, what: str, call:
 
 
 def guarded(what: str, call: Callable[[], T]) -> T:
-    """Return what `call` returns. Raises errors of ours as they are, any other exception as AgentError."""
+    """Return what `call` returns. Raises errors of ours as they are, any other exception, SystemExit too, as AgentError."""
     try:
         return call()
     except ProcessionError:
         raise
-    except Exception as error:
+    except BaseException as error:
         name = type(error).__name__
         raise AgentError(
             cut(f"{what} raised {name}: {error}", ERROR_TEXT_CHARS_MAX),
@@ -155,13 +157,19 @@ def _applied(
 
 
 def _encodable(ops: tuple[AnyOp, ...]) -> tuple[AnyOp, ...]:
-    """Return `ops` with plain data in them: an author's models and enums become what they hold. Raises InvalidOp."""
+    """Return `ops` with plain data of their own in them: what an author's lists and models hold now. Raises InvalidOp."""
     try:
-        encode_ops(ops)
+        data = encode_ops(ops)
     except InvalidOp:
-        ops = tuple(_plain_op(op, at) for at, op in enumerate(ops))
-        encode_ops(ops)
-    return ops
+        data = encode_ops(tuple(_plain_op(op, at) for at, op in enumerate(ops)))
+    return tuple(decode_ops(data))
+
+
+def _own(value: Value) -> Value:
+    """Return a copy that an author's code has no hold on."""
+    if type(value) in _IMMUTABLE:
+        return value
+    return decode_value(encode_value(value, nodes_max=RESULT_NODES_MAX), nodes_max=RESULT_NODES_MAX)
 
 
 def _plain_op(op: AnyOp, at: int) -> AnyOp:

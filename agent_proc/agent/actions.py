@@ -17,9 +17,13 @@ from typing import Any, Final, TypeVar
 from procession.agent_proc.agent.change import Change
 from procession.agent_proc.agent.parameters import Parameters, Signature, invalid_action, read_signature
 from procession.agent_proc.agent.router import Condition, Route
+from procession.ipc.core.state_ops import Value
 
 PlainAction = Callable[..., Change]
 """(state, moment, **parameters) -> Change: the state is the plain mapping, and the function checks its own values."""
+
+PlainQuery = Callable[..., Value]
+"""(state, **parameters) -> value: it checks its own values too, and keeps nothing of the state."""
 
 Method = TypeVar("Method", bound=Callable[..., Change | None])
 

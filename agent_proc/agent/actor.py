@@ -84,6 +84,12 @@ def declared_state(actor: type[Actor[Any]]) -> type[BaseModel] | None:
 
 def _model(argument: Any, name: str) -> type[BaseModel] | None:
     if _is_model(argument):
+        if argument.__name__ == "BaseModel" and argument.__module__.startswith("pydantic."):
+            raise InvalidRequest(
+                f"the state of {name} cannot be BaseModel itself",
+                code="invalid_agent",
+                hint="declare a class that inherits from it; it may be empty",
+            )
         return argument
     if isinstance(argument, TypeVar):  # a class that leaves its state to those that inherit from it
         return None

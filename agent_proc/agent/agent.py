@@ -16,19 +16,24 @@ when it is made; it holds no state itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from procession.agent_proc.agent.actions import PlainAction
+from procession.agent_proc.agent.actions import PlainAction, PlainQuery
 from procession.agent_proc.agent.actor import Actor, StateT
 from procession.agent_proc.agent.change import Change
+from procession.agent_proc.agent.completion import USUAL, Completion
 from procession.agent_proc.agent.definition import AgentDefinition, define
 from procession.agent_proc.agent.directives import AnyDirective, Cron, Schedule
+from procession.agent_proc.agent.error_policy import ErrorPolicy, LogOnly
 from procession.agent_proc.agent.instructions import Instruction
 from procession.agent_proc.agent.references import Reference
 from procession.agent_proc.agent.router import Route
 from procession.agent_proc.agent.skills import Mountable
 from procession.agent_proc.agent.texts import shown
 from procession.ipc.core.errors import InvalidRequest
+
+QUEUE_MAX: Final = 10_000
+"""Effects of one agent that wait: many times what one command may ask for."""
 
 
 class _PutTogether:
@@ -52,11 +57,14 @@ class _PutTogether:
 
 
 class Agent(Actor[StateT]):
-    """See the module's text.
+    """What an agent of one's own inherits from: a declared state, actions that return Changes, routes, skills, schedules.
 
     name: of the kind of agent, the class's unless given. plain_actions: functions (state, moment, **parameters) -> Change that
-    take the plain mapping and check their own values; their ops are taken as they are. strategy_routes: like routes, with
-    the priority of a strategy. schedules: jobs that every agent of this kind has.
+    take the plain mapping and check their own values; their ops are taken as they are. plain_queries: functions (state,
+    **parameters) -> value, which change nothing. strategy_routes: like routes, with
+    the priority of a strategy. schedules: jobs that every agent of this kind has. error_policy: what its errors lead to.
+    completion: where its state says that it is finished. children: kinds of agents it may spawn that travel with it, where
+    their module cannot be imported. queue_max: effects that may wait to be carried out.
     """
 
     name: ClassVar[str] = ""
@@ -64,7 +72,12 @@ class Agent(Actor[StateT]):
     routes: ClassVar[tuple[Route, ...]] = ()
     strategy_routes: ClassVar[tuple[Route, ...]] = ()
     schedules: ClassVar[tuple[Cron | Schedule, ...]] = ()
+    error_policy: ClassVar[ErrorPolicy] = LogOnly()
+    completion: ClassVar[Completion] = USUAL
+    children: ClassVar[tuple[type[Agent[Any]], ...]] = ()
+    queue_max: ClassVar[int] = QUEUE_MAX
     plain_actions: ClassVar[Mapping[str, PlainAction]] = {}
+    plain_queries: ClassVar[Mapping[str, PlainQuery]] = {}
     definition: ClassVar[_PutTogether]
 
     def __init_subclass__(cls, **options: Any) -> None:

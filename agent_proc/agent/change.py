@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
+from typing import Final
 
 from procession.agent_proc.agent.directives import Directive
 from procession.ipc.core.state_ops import AnyOp, SetPath, Value
@@ -21,6 +23,16 @@ class Moment:
 
     at: datetime
     new_id: Callable[[], str]
+
+
+class _Later(Enum):
+    """The one answer that is none yet."""
+
+    LATER = "later"
+
+
+LATER: Final = _Later.LATER
+"""What `Change.later()` answers with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,10 @@ class Change:
     def replying(self, reply: Value) -> Change:
         """Return this change with another answer."""
         return replace(self, reply=reply)
+
+    def later(self) -> Change:
+        """Return this change without an answer yet: a `Reply` to the id of the signal brings it, and the caller waits."""
+        return replace(self, reply=LATER)
 
     def asking(self, *directives: Directive) -> Change:
         """Return this change with more effects."""

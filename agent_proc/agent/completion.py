@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
+from procession.ipc.core.agent_records import Finished
 from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.state_ops import Path, Value
 
-Status = Literal["completed", "failed"]
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,9 @@ USUAL: Final = Completion()
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """How an agent finished. value: its answer, or its error when it failed; None when it says nothing."""
-
-    status: Status
-    value: Value = None
-
-
-@dataclass(frozen=True, slots=True)
 class Lost:
-    """An agent that can no longer finish: not there, or dead."""
+    """That one of several agents can no longer finish: it is not there, or dead. The error names its session."""
 
-    name: str
     error: ProcessionError
 
 
@@ -59,24 +51,24 @@ def finished(state: Mapping[str, Value], where: Completion = USUAL) -> Finished 
             return None
 
 
-def all_of(agents: Mapping[str, Awaited]) -> Mapping[str, Finished] | Lost | None:
+def all_of(agents: Mapping[A, Awaited]) -> dict[A, Finished] | Lost | None:
     """Return how all of them finished, the first that is lost, or None while some are at work. Of none, all have."""
-    done: dict[str, Finished] = {}
-    for name, seen in agents.items():
+    done: dict[A, Finished] = {}
+    for agent, seen in agents.items():
         if isinstance(seen, ProcessionError):
-            return Lost(name, seen)
+            return Lost(seen)
         if seen is not None:
-            done[name] = seen
+            done[agent] = seen
     return done if len(done) == len(agents) else None
 
 
-def any_of(agents: Mapping[str, Awaited]) -> tuple[str, Finished] | Lost | None:
+def any_of(agents: Mapping[A, Awaited]) -> tuple[A, Finished] | Lost | None:
     """Return the first that finished, or is lost; None while all are at work, and for no agents at all."""
-    for name, seen in agents.items():
+    for agent, seen in agents.items():
         if isinstance(seen, ProcessionError):
-            return Lost(name, seen)
+            return Lost(seen)
         if seen is not None:
-            return name, seen
+            return agent, seen
     return None
 
 

@@ -20,11 +20,12 @@ CAPACITY_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DebugEvent:
-    """kind: `signal_received`, `directive_started`, `orphaned`, ... detail: one line about it."""
+    """kind: `signal_received`, `directive_started`, `error`, ... detail: one line about it. duration_ms: of what ended."""
 
     at: datetime
     kind: str
     detail: str = ""
+    duration_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ class DebugRing:
         """Return a ring that is off; what was kept is gone."""
         return DebugRing()
 
-    def recorded(self, at: datetime, kind: str, detail: str = "") -> DebugRing:
+    def recorded(self, at: datetime, kind: str, detail: str = "", duration_ms: float | None = None) -> DebugRing:
         """Return this ring with one event more; one that is off stays as it is."""
         if self.capacity == 0:
             return self
         keep = self.events[max(0, len(self.events) + 1 - self.capacity) :]
-        return replace(self, events=(*keep, DebugEvent(at, kind, detail)))
+        return replace(self, events=(*keep, DebugEvent(at, kind, detail, duration_ms)))
 
     def recent(self, limit: int | None = None) -> list[DebugEvent]:
         """Return the newest events, newest first. Raises InvalidRequest, code debug_not_enabled, when it is off."""

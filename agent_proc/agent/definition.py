@@ -15,7 +15,9 @@ import msgspec
 
 from procession.agent_proc.agent.actions import Action, Mark, PlainAction, mark_of
 from procession.agent_proc.agent.actor import RESERVED, Actor, declared_state
+from procession.agent_proc.agent.completion import Completion
 from procession.agent_proc.agent.directives import Cron, Schedule
+from procession.agent_proc.agent.error_policy import POLICIES
 from procession.agent_proc.agent.parameters import plain_parameters, typed_parameters
 from procession.agent_proc.agent.parts import Part
 from procession.agent_proc.agent.patterns import Pattern, parse_pattern
@@ -58,9 +60,15 @@ class AgentDefinition:
     has_before: bool
     has_after: bool
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether an instruction is its action and nothing else: no skill and no hook has a word in it."""
+        return not (self.skills or self.has_before or self.has_after)
+
 
 def define(agent: type[Agent[Any]], base: type[Agent[Any]]) -> AgentDefinition:
     """Return `agent` put together. base: Agent itself, whose hooks do nothing."""
+    _check_attributes(agent, base)
     if len(agent.skills) > SKILLS_MAX:
         raise _invalid(agent, f"has {len(agent.skills)} skills", f"at most {SKILLS_MAX} are allowed")
     skills = tuple(_mounted(agent, mountable) for mountable in agent.skills)
@@ -101,6 +109,33 @@ def define(agent: type[Agent[Any]], base: type[Agent[Any]]) -> AgentDefinition:
     )
 
 
+def _check_attributes(agent: type[Agent[Any]], base: type[Agent[Any]]) -> None:
+    """Refuse what a class says of itself that is of another kind than it must be."""
+    for name in ("skills", "routes", "strategy_routes", "schedules", "children"):
+        given = getattr(agent, name)
+        if not isinstance(given, tuple | list):
+            raise _invalid(agent, f"has {shown(given)} as its {name}", f"write them in brackets: {name} = (...,)")
+    for route in (*agent.routes, *agent.strategy_routes):
+        if not isinstance(route, Route):
+            raise _invalid(agent, f"has {shown(route)} among its routes", "give Route(pattern, action)")
+    children: Sequence[object] = agent.children
+    for child in children:
+        if not (isinstance(child, type) and issubclass(child, base)):
+            raise _invalid(agent, f"has {shown(child)} among its children", "give classes that inherit from Agent")
+    policy: object = agent.error_policy
+    if not isinstance(policy, POLICIES):
+        hint = "write it with brackets: StopOnError()" if isinstance(policy, type) else "LogOnly(), StopOnError(), ..."
+        raise _invalid(agent, f"has {shown(policy)} as its error_policy", hint)
+    for name, kind, wanted in (
+        ("name", str, "a text"), ("completion", Completion, "Completion(...)"), ("queue_max", int, "a whole number"),
+    ):  # fmt: skip
+        given = getattr(agent, name)
+        if not isinstance(given, kind) or isinstance(given, bool):
+            raise _invalid(agent, f"has {shown(given)} as its {name}", f"give {wanted}")
+    if agent.queue_max < 1:
+        raise _invalid(agent, f"has a queue_max of {agent.queue_max}", "at least one effect has to find room")
+
+
 def _invalid(actor: type[Actor[Any]], what: str, hint: str) -> InvalidRequest:
     kind = "invalid_skill" if issubclass(actor, Skill) else "invalid_agent"
     return InvalidRequest(f"{actor.__name__} {what}", code=kind, hint=hint)
@@ -119,7 +154,7 @@ def _model_of(actor: type[Actor[Any]]) -> StateModel | None:
 def _mounted(agent: type[Agent[Any]], mountable: Mountable) -> MountedSkill:
     mount = mountable if isinstance(mountable, Mount) else Mount(mountable)
     skill: Any = mount.skill
-    if not (isinstance(skill, type) and issubclass(skill, Skill)):
+    if not (isinstance(skill, type) and issubclass(skill, Skill) and skill is not Skill):
         raise _invalid(
             agent, f"has {shown(skill)} among its skills", "give classes that inherit from Skill, or Mount(...)"
         )

@@ -3,7 +3,7 @@
     Emit RunTool Reply Error                    towards others, tools, who awaits an answer, the error policy
     Schedule Cron CronCancel                    signals to itself, later
     SpawnAgent AdoptChild StopChild             children, each a session with a process of its own
-    RunInstruction Stop                         the agent's own next step, and its end
+    RunInstruction CallAgent Stop               the agent's own next step, another agent's answer, and its end
 
 They are *not* the carrying out: whether a child or a tool exists is the server's to find. Rules: a directive that exists
 says something that can be tried (InvalidRequest, code invalid_directive); it compares by value, crosses processes
@@ -25,7 +25,7 @@ from procession.agent_proc.agent.references import parse_reference
 from procession.agent_proc.agent.signal_types import CRON_TICK, SCHEDULED
 from procession.agent_proc.agent.signals import Extension, Signal, check_extensions, check_subject
 from procession.agent_proc.agent.texts import NAME_CHARS_MAX, check_map, check_text, shown
-from procession.ipc.core.bounds import BODY_DEPTH_MAX, RESULT_NODES_MAX, RUN_TIMEOUT_S, TIMEOUT_S_MAX
+from procession.ipc.core.bounds import BODY_DEPTH_MAX, QUERY_TIMEOUT_S, RESULT_NODES_MAX, RUN_TIMEOUT_S, TIMEOUT_S_MAX
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import ErrorData, InvalidRequest
 from procession.ipc.core.state_ops import Value
@@ -178,6 +178,33 @@ class RunInstruction(Directive, frozen=True, tag="run_instruction"):
         check_map(self.meta, "meta", code=_CODE)
 
 
+class CallAgent(Directive, frozen=True, tag="call_agent"):
+    """Have another agent handle a signal, and then run `result_action` with what came of it, in at most `timeout_s` seconds.
+
+    That one gets: status ("ok" or "error"), result or reason, call (to, type), meta. A call that would wait for itself,
+    through whichever agents, fails at once with code call_cycle.
+    """
+
+    id_field = "call_id"
+
+    to: ToChild | ToSession | Literal["parent"]
+    type: str
+    data: Value = None
+    result_action: str = "call_result"
+    timeout_s: float = QUERY_TIMEOUT_S
+    meta: dict[str, Value] = {}
+    call_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.to, ToChild | ToSession) and self.to != "parent":
+            raise _invalid("to", self.to, "ToChild(tag), ToSession(id) or parent")
+        check_type(self.type)
+        check_text(self.result_action, "the name of an action", code=_CODE, chars_max=ACTION_CHARS_MAX)
+        if type(self.timeout_s) not in (int, float) or not 0 < self.timeout_s <= TIMEOUT_S_MAX:
+            raise _invalid("timeout_s", self.timeout_s, f"above 0 and at most {TIMEOUT_S_MAX:g} seconds")
+        check_map(self.meta, "meta", code=_CODE)
+
+
 class Schedule(Directive, frozen=True, tag="schedule"):
     """Send this agent a signal after a delay. Kept in memory only: a crash loses it, and Cron survives one."""
 
@@ -286,6 +313,7 @@ AnyDirective: TypeAlias = (
     | Reply
     | RunTool
     | RunInstruction
+    | CallAgent
     | Schedule
     | Cron
     | CronCancel

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias, assert_never
 
 from procession.agent_proc.agent.directives import Emit, Error, Target
 from procession.agent_proc.agent.signal_types import AGENT_ERROR
@@ -29,17 +29,17 @@ Verdict = Literal["ok", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class LogOnly:
-    """See the module's table."""
+    """Go on, whatever failed: the error is in the events of the session. The default."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopOnError:
-    """See the module's table."""
+    """End the session at the first error that counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaxErrors:
-    """See the module's table. Raises InvalidRequest, code invalid_error_policy."""
+    """End the session at the `count`-th error that counts; never reset. Raises InvalidRequest, code invalid_error_policy."""
 
     count: int
 
@@ -52,19 +52,27 @@ class MaxErrors:
 
 @dataclass(frozen=True, slots=True)
 class EmitErrors:
-    """See the module's table. to: None is where the agent's signals go by default."""
+    """Tell each error as procession.agent.error, and go on. to: None is where the agent's signals go by default."""
 
     to: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """See the module's table."""
+    """Do what the function (error, state) says: "ok" or "stop"; go on when it fails or says neither."""
 
     function: Callable[[Error, Mapping[str, Value]], Verdict]
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InvalidRequest(
+                f"a policy of one's own is a function (error, state), not {shown(self.function)}",
+                code="invalid_error_policy",
+            )
+
 
 ErrorPolicy: TypeAlias = LogOnly | StopOnError | MaxErrors | EmitErrors | Custom
+POLICIES: Final = (LogOnly, StopOnError, MaxErrors, EmitErrors, Custom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +134,13 @@ def _custom(
 ) -> Decision:
     try:
         verdict = function(error, state)
-    except Exception as failure:
+    except BaseException as failure:  # SystemExit too: to end, a policy says "stop"
         return GoOn(_cut(f"the error policy raised {type(failure).__name__}: {failure}"))
-    match verdict:
-        case "ok":
-            return GoOn()
-        case "stop":
-            return End(_cut(f"agent_error: {error.error.message}"))
-        case _:
-            return GoOn(f"the error policy returned {shown(verdict)}, not 'ok' or 'stop'")
+    if type(verdict) is str and verdict == "ok":
+        return GoOn()
+    if type(verdict) is str and verdict == "stop":
+        return End(_cut(f"agent_error: {error.error.message}"))
+    return GoOn(f"the error policy returned {shown(verdict)}, not 'ok' or 'stop'")
 
 
 def _cut(text: str) -> str:

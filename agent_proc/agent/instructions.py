@@ -22,7 +22,7 @@ ACTION_CHARS_MAX: Final = 129
 
 
 class Instruction(msgspec.Struct, frozen=True):
-    """See the module's text. Raises InvalidRequest, code invalid_instruction."""
+    """The name of an action and the parameters to run it with. Raises InvalidRequest, code invalid_instruction."""
 
     action: str
     parameters: dict[str, Value] = {}

@@ -1,6 +1,6 @@
 """The parameters of an action, read from its signature: which there are, of what type, and what a call of it gets.
 
-It is *not* where values are understood (that is pydantic, asked by `tools.schema.validate`, imported when a typed action
+It is *not* where values are understood (that is pydantic, asked by `tools.validation.validate`, imported when a typed action
 is read). Rules: every parameter has a name and a type; values are taken strictly ("3" is not 3), what is not declared is
 refused by name, and all that is wrong is told at once. `**name` takes what is not declared.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from procession.agent_proc.agent.texts import near, shown
-from procession.agent_proc.agent.tools.schema import Problem, Refused, validate
+from procession.agent_proc.agent.tools.validation import Problem, Refused, validate
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.state_ops import Value
 

@@ -15,6 +15,7 @@ import msgspec
 from procession.agent_proc.agent.actor import Actor
 from procession.agent_proc.agent.state_model import StateModel
 from procession.agent_proc.agent.texts import shown
+from procession.ipc.core.agent_keys import SERVER_KEYS
 from procession.ipc.core.errors import AgentError
 from procession.ipc.core.state_ops import AnyOp, DeleteKeys, DeletePath, ReplaceState, SetPath, SetState, Value
 
@@ -40,10 +41,16 @@ class Part:
     def on_whole(self, ops: tuple[AnyOp, ...], state: Mapping[str, Value], what: str) -> tuple[AnyOp, ...]:
         """Return ops on this part's piece, well formed, as ops on the whole `state`: the same ones where it is the whole.
 
-        Raises AgentError, code foreign_state, for one on a skill's key. what: who asked for them.
+        Raises AgentError, code foreign_state, for one on a skill's key or the server's. what: who asked for them.
         """
         if self.key:
             return tuple(op for own in ops for op in self._inside(own))
+        if self.model is None and (taken := SERVER_KEYS & changed_fields(ops)):
+            raise AgentError(
+                f"{what} would change {', '.join(sorted(taken))}, which is the server's",
+                code="foreign_state",
+                hint="use another name",
+            )
         if not self.others:
             return ops
         if strange := self.others & changed_fields(ops):

@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 from procession.agent_proc.agent.acting import Seen, act, observe
 from procession.agent_proc.agent.actor import NO_CONTEXT, RESERVED
 from procession.agent_proc.agent.agent import Agent
-from procession.agent_proc.agent.change import Moment
+from procession.agent_proc.agent.change import LATER, Moment
 from procession.agent_proc.agent.cmd import cmd
 from procession.agent_proc.agent.definition import AgentDefinition, MountedSkill
-from procession.agent_proc.agent.directives import AnyDirective, Emit, Stop, completed
+from procession.agent_proc.agent.directives import DATA_FIELDS, AnyDirective, Emit, Stop, completed
 from procession.agent_proc.agent.instructions import Instruction, Instructions, normalized
 from procession.agent_proc.agent.outcome import Done, Outcome, refused
 from procession.agent_proc.agent.signal_types import ADVISORY, AGENT_STOP, translated
 from procession.agent_proc.agent.signals import Signal
 from procession.agent_proc.agent.skills import Handled, Phase, Prepared
-from procession.agent_proc.agent.state_model import Unfit, plain
+from procession.agent_proc.agent.state_model import Unfit, plain, with_plain_data
 from procession.agent_proc.agent.texts import shown
+from procession.ipc.core.agent_keys import SERVER_KEYS
 from procession.ipc.core.errors import AgentError, InvalidRequest, ProcessionError
 from procession.ipc.core.state_ops import AnyOp, ReplaceState, Value
 from procession.ipc.core.values import UnsupportedValue
@@ -43,6 +44,8 @@ def begin(agent: type[Agent[Any]], given: Mapping[str, Value], moment: Moment) -
     try:
         own = {key: value for key, value in given.items() if key not in definition.part.others}
         model = definition.part.model
+        if model is None and (taken := SERVER_KEYS & own.keys()):
+            raise Unfit(f"{', '.join(sorted(taken))} is the server's")
         state |= plain(own) if model is None else model.dump(model.load(own))
         for skill in definition.skills:
             piece = {**skill.begins, **given.get(skill.part.key, {})}
@@ -94,6 +97,9 @@ def on_instructions(
     is_call: bool = False,
 ) -> Outcome:
     """Return what `instructions` that no signal brought come to, with the phases that come after the routes."""
+    definition = agent.definition
+    if definition.is_bare and type(instructions) is Instruction:
+        return cmd(agent, state, instructions, moment)
     return _perform(agent, _Phases(agent.definition, state, moment, None), instructions, is_call)
 
 
@@ -184,7 +190,9 @@ class _Phases:
 
     def _prepared(self, emit: Emit, skills: tuple[MountedSkill, ...]) -> Emit:
         for skill in skills:
-            emit = self._ask(skill, "prepare_emit", Emit, emit) or emit
+            given = self._ask(skill, "prepare_emit", Emit, emit)
+            if given is not None:
+                emit = _plain_emit(given, skill)
         return completed(emit, self.seen.moment)
 
     def transform_results(self, outcome: Outcome, instructions: tuple[Instruction, ...]) -> Outcome:
@@ -194,7 +202,7 @@ class _Phases:
         replies = list(outcome.replies)
         for skill in skills:
             for at, (instruction, reply) in enumerate(zip(instructions, replies, strict=False)):
-                if isinstance(reply, Done):
+                if isinstance(reply, Done) and reply.value is not LATER:
                     shows = self._observe(skill, "transform_result", instruction, reply.value)
                     replies[at] = Done(_plain_reply(shows, skill))
         return replace(outcome, replies=tuple(replies))
@@ -224,7 +232,11 @@ class _Phases:
             raise AgentError(f"a skill rewrote a signal as {shown(signal)}", code="invalid_answer")
         self.seen = replace(self.seen, signal=signal)
 
-    def _learn(self, skill: MountedSkill, phase: Phase, context: Mapping[str, Value]) -> None:
+    def _learn(self, skill: MountedSkill, phase: Phase, context: object) -> None:
+        if not isinstance(context, Mapping) or not all(type(name) is str for name in context):
+            raise AgentError(
+                f"{skill.part.key}.{phase} gave {shown(context)} as context, not a map", code="invalid_answer"
+            )
         for name in context:
             if name in RESERVED or name in self.seen.context:
                 why = "is reserved" if name in RESERVED else "is there already"
@@ -233,6 +245,15 @@ class _Phases:
                 )
         if context:
             self.seen = replace(self.seen, context={**self.seen.context, **context})
+
+
+def _plain_emit(emit: Emit, skill: MountedSkill) -> Emit:
+    try:
+        return with_plain_data(emit, DATA_FIELDS)
+    except UnsupportedValue as error:
+        raise AgentError(
+            f"{skill.part.key}.prepare_emit returned what is no plain data: {error}", code="invalid_answer"
+        ) from None
 
 
 def _plain_reply(value: Value, skill: MountedSkill) -> Value:

@@ -66,7 +66,7 @@ def _probe(when: Condition, pattern: Pattern) -> None:
     sample = Signal(id="probe", source="/procession/probe", type=".".join(words), data={})
     try:
         answer: object = when(sample)
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it is asked, and nothing else
         raise InvalidRequest(
             f"the match function of the route {pattern.text} raised {type(error).__name__} on a signal without data",
             code="invalid_route",
@@ -125,7 +125,7 @@ class Router:
 def _applies(route: Route, when: Condition, signal: Signal) -> bool:
     try:
         answer: object = when(signal)
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it is asked, and nothing else
         raise AgentError(
             f"the match function of the route {route.pattern} raised {type(error).__name__}: {error}",
             code="match_failed",

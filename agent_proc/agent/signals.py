@@ -30,6 +30,8 @@ EXTENSIONS_MAX: Final = 32
 """Extensions carry tracing and routing; what is more belongs into the data."""
 EXTENSION_NAME_CHARS_MAX: Final = 64
 """The specification advises 20 and allows any length: what others send is to be readable."""
+TRACE: Final = "traceparent"
+"""The extension that says of which trace a signal is (CloudEvents' extension for distributed tracing)."""
 _INT32: Final = range(-(2**31), 2**31)
 
 ATTRIBUTES: Final = frozenset(
@@ -46,7 +48,7 @@ Extension: TypeAlias = bool | int | str
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """See the module's text. Raises InvalidRequest, code invalid_signal_ and the name of the attribute.
+    """What is told to an agent, or by one: a CloudEvent 1.0. Raises InvalidRequest, code invalid_signal_<attribute>.
 
     source: who says it, a URI reference such as `/procession/session/ID`. subject: what of the source it is about. time:
     aware. data: plain data; a mapping gives an action its parameters. extensions: bool, int of 32 bits or text.
@@ -98,6 +100,19 @@ def new_signal(
         subject=subject,
         extensions=dict(extensions or {}),
     )
+
+
+def trace_of(signal: Signal) -> str:
+    """Return the trace context that a signal carries (W3C's traceparent), empty for none."""
+    trace = signal.extensions.get(TRACE)
+    return trace if type(trace) is str else ""
+
+
+def traced(signal: Signal, trace: str) -> Signal:
+    """Return `signal` with this trace context, if there is one; a signal that has its own, or no room for it, stays as it is."""
+    if not trace or TRACE in signal.extensions or len(signal.extensions) >= EXTENSIONS_MAX:
+        return signal
+    return msgspec.structs.replace(signal, extensions={**signal.extensions, TRACE: trace})
 
 
 def _invalid(attribute: str, value: object, allowed: str) -> InvalidRequest:

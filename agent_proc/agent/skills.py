@@ -60,7 +60,7 @@ class Prepared:
 
 
 class Skill(Actor[StateT]):
-    """See the module's text.
+    """What a skill inherits from: actions, routes, schedules and an isolated piece of state that several agents can have.
 
     name: snake case of the class name unless given; the key of its state, and what stands before its actions' names.
     patterns: of the signals that handle_signal sees. requires: names or capabilities of other skills that an agent with

@@ -6,7 +6,6 @@ and never in full when it is long.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -65,6 +64,8 @@ def shown(value: object) -> str:
 def near(name: str, names: Iterable[str]) -> str:
     """Return `did you mean ...?` for what was meant by `name`; without anything like it, the first of what there is."""
     known = list(dict.fromkeys(names))
+    import difflib  # only mistakes need it
+
     close = difflib.get_close_matches(name[:_SHOWN_CHARS], known, n=_NEAR_MAX)
     if close:
         return "did you mean " + " or ".join(close) + "?"

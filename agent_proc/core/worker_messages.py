@@ -67,7 +67,26 @@ class CellDone(WorkerMessage, tag=6):
     exit_code: int | None = None
 
 
-AnyMessage = Finished | Raising | Raised | Rejected | NotRun | CellDone
+class Piece(WorkerMessage, tag=7):
+    """A piece of the text that a responder says."""
+
+    text: str
+
+
+class Begun(WorkerMessage, tag=8):
+    """A tool's arguments are as it wants them: it is about to be called."""
+
+
+class ToolTold(WorkerMessage, tag=9):
+    """What a tool gave, in words, and the files of the project that it touched; its Finished follows."""
+
+    content: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+
+AnyMessage = Begun | ToolTold | Piece | Finished | Raising | Raised | Rejected | NotRun | CellDone
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(AnyMessage).decode

@@ -6,7 +6,8 @@ checked here, before anything is sent, and what is wrong with it is said with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,16 +16,18 @@ from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.limits import Limits
+from procession.ipc.core.messages import SessionDefaults
 from procession.ipc.core.operations import OPERATIONS
 
 T = TypeVar("T")
 
 
 class Asker:
-    """A backend that carries out plans."""
+    """A backend that carries out plans. defaults: of the code sessions it starts."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, defaults: SessionDefaults = ()) -> None:
         self.backend = backend
+        self.defaults = defaults
 
     def ask(self, plan: Plan[T]) -> T:
         """Carry out a plan and return its result; raises the ProcessionError it ended with."""
@@ -57,7 +60,7 @@ def connected(data_dir: str | None, *, ends_with_us: bool = False) -> Iterator[A
 
     backend = RemoteBackend(data_dir_of(data_dir), program="procession", cancel_on_disconnect=ends_with_us)
     try:
-        yield Asker(backend)
+        yield Asker(backend, backend.defaults)
     finally:
         backend.close()
 
@@ -71,6 +74,30 @@ def limits_of(memory: str | None = None, cpu: str | None = None) -> Limits:
         except ValueError:
             raise InvalidRequest(f"--cpu: {cpu!r} is not a number of seconds", code="invalid_limit") from None
     return Limits(memory=memory, cpu_s=cpu_s)
+
+
+def project_of(given: Path) -> Path:
+    """Return the project folder that is meant: where somebody types it, `..` is the folder above, and said by its own path.
+
+    A path without `..` stays as it is, a link included. The Python face refuses `..`: there it may come from anybody.
+    """
+    return Path(os.path.realpath(given.expanduser())) if ".." in given.parts else given
+
+
+def named_values(words: Sequence[str], option: str) -> dict[str, object]:
+    """Read what is written as NAME=VALUE: JSON, or else text. Raises InvalidRequest (`invalid_config`)."""
+    import json
+
+    found: dict[str, object] = {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        if not sign or not name:
+            raise InvalidRequest(f"{option}: {word!r} is not NAME=VALUE", code="invalid_config")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def timeout_of(text: str | None, op: str) -> float | None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,16 +23,16 @@ import typer
 
 from procession.api.cli import exit_codes
 from procession.api.cli.app import AsJson, Cpu, DataDir, Memory, SandboxName, SessionNames
-from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_of, limits_of
+from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_of, limits_of, named_values, project_of
 from procession.api.cli.output import complain, count, note, print_json, receipt_words
 from procession.api.cli.words import complain_of
 from procession.api.core import plans
 from procession.ipc.core.bounds import SESSIONS_MAX, STOP_GRACE_S
 from procession.ipc.core.errors import ProcessionError, StorageError
-from procession.ipc.core.operations import StartBody
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine
+    from procession.ipc.core.messages import SessionDefaults
 
 #: A detached host answers within a second; twenty times that is a machine in trouble.
 _READY_S: Final = 20.0
@@ -58,6 +58,17 @@ def up(
         bool, typer.Option("-d", "--detach", help="Come back when it answers and leave it running.")
     ] = False,
     max_sessions: Annotated[int, typer.Option(min=1, help="Sessions that may run at once.")] = SESSIONS_MAX,
+    default_language: Annotated[
+        str | None, typer.Option("--default-language", help="Of projects whose files show none (python).")
+    ] = None,
+    default_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--default-config",
+            metavar="NAME=VALUE",
+            help="Of sessions that say nothing: provider, model, temperature, max_tokens; give it again for each.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     ready_fd: Annotated[int, typer.Option("--ready-fd", hidden=True)] = -1,
 ) -> int:
@@ -65,18 +76,27 @@ def up(
 
     Ctrl-C or SIGTERM stops its sessions and ends it; a second Ctrl-C kills them.
     """
+    from procession.api.checks import check_defaults
+
     folder = data_dir_of(data_dir)
+    words = default_config or []
+    defaults = check_defaults(default_language, named_values(words, "--default-config") if words else None)
     if detach:
-        return _up_detached(folder, max_sessions)
-    return _up(folder, max_sessions, ready_fd)
+        own = [f"--default-config={word}" for word in words]
+        if default_language is not None:
+            own.append(f"--default-language={default_language}")
+        return _up_detached(folder, max_sessions, own)
+    return _up(folder, max_sessions, defaults, ready_fd)
 
 
-def _up(folder: Path, max_sessions: int, ready_fd: int) -> int:
+def _up(folder: Path, max_sessions: int, defaults: SessionDefaults, ready_fd: int) -> int:
     from procession.host.engine import Engine
     from procession.host.options import HostOptions
 
     with _stop_requests() as (asked, ask):
-        engine = Engine(HostOptions(data_dir=folder, sandbox="off", max_sessions=max_sessions, serve=True))
+        engine = Engine(
+            HostOptions(data_dir=folder, sandbox="off", max_sessions=max_sessions, serve=True, defaults=defaults)
+        )
         engine.on_shutdown = lambda: ask(signal.SIGTERM)
         if ready_fd >= 0:
             os.write(ready_fd, b"%d\n" % engine.pid)
@@ -148,7 +168,7 @@ def _next_request(asked: int) -> int:
     return os.read(asked, 1)[0]
 
 
-def _up_detached(folder: Path, max_sessions: int) -> int:
+def _up_detached(folder: Path, max_sessions: int, options: Sequence[str]) -> int:
     """Start the host in a session of its own; return when it answers, or with its own exit code and last words."""
     log_path = folder / LOG_NAME
     log_fd = _open_log(log_path)
@@ -164,6 +184,7 @@ def _up_detached(folder: Path, max_sessions: int) -> int:
         str(folder),
         "--max-sessions",
         str(max_sessions),
+        *options,
         "--ready-fd",
         str(ready_w),
     ]
@@ -252,21 +273,46 @@ def new(
         typer.Option("--restart", help="When it is started again: permanent, transient (after a crash), temporary."),
     ] = "transient",
     share: Annotated[bool, typer.Option("--share", help="Let the folder be open in other sessions too.")] = False,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            "--agent", metavar="MODULE:CLASS", help="An agent of your own (a code session); see --import-path."
+        ),
+    ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option("--tool", metavar="MODULE:NAME", help="A tool of your own; give it again for each."),
+    ] = None,
+    responder: Annotated[
+        str | None,
+        typer.Option(
+            "--responder", metavar="MODULE:NAME", help="Who answers its messages: `echo`, or a function of yours."
+        ),
+    ] = None,
+    import_path: Annotated[
+        list[Path] | None, typer.Option("--import-path", metavar="DIR", help="Where its code is imported from (here).")
+    ] = None,
+    language: Annotated[str | None, typer.Option("--language", help="Of the project (what its files say).")] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> int:
     """Start a session; prints its id."""
-    from procession.api.checks import check_name, check_project, check_restart
+    from procession.api import verbs
+    from procession.api.link import Link
+    from procession.api.sandbox import Sandbox
 
-    spec = StartBody(
-        project=check_project(project),
-        name=check_name(name),
-        sandbox=check_sandbox(sandbox),
-        limits=limits_of(memory, cpu),
-        restart=check_restart(restart),
-        exclusive=not share,
-    )
+    confinement: Sandbox = getattr(Sandbox, check_sandbox(sandbox))()
+    limits = limits_of(memory, cpu)
+    paths = import_path or ([Path.cwd()] if agent or responder or tool else [])
+    folder = None if project is None else project_of(project)
     with connected(data_dir) as host:
+        spec = verbs.start_body(
+            Link(host.backend, is_local=False, defaults=host.defaults), folder,
+            name=name, sandbox=confinement, limits=limits, restart=restart, exclusive=not share, preload=(),
+            import_paths=paths, parallel_runs=None, agent=agent, language=language,
+            responder=None if responder is None else verbs.found(responder, paths),
+            tools=[verbs.found(one, paths) for one in tool or ()],
+        )  # fmt: skip
         ref = host.ask(plans.start_session(spec))
     if sandbox == "off" and sys.stderr.isatty():
         note("sandbox off: limits and kill domain only, for crashy code, not for hostile code")

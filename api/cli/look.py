@@ -192,15 +192,18 @@ def _watch(host: Asker, every: bool, as_json: bool) -> int:
 
 
 def inspect(session: SessionName, as_json: AsJson = False, data_dir: DataDir = None) -> int:
-    """Tell everything about a session: status, calls, commands that run in it, how its last process ended."""
+    """Tell everything about a session: status, calls, commands and children of it that run, how its last process ended."""
     with connected(data_dir) as host:
         found = host.ask(plans.status(session))
         calls = host.ask(plans.calls(session))
+        children = host.ask(plans.children(session))
         report = host.ask(plans.last_report(session))
         # Asking a session that is down for its commands would start it, and looking starts nothing.
         commands = host.ask(plans.processes(session)) if found.phase == "ready" else ()
     if as_json:
-        print_json({"status": found, "calls": calls, "processes": commands, "last_report": report})
+        print_json(
+            {"status": found, "calls": calls, "processes": commands, "children": children, "last_report": report}
+        )
         return exit_codes.OK
     print_pairs(_status_pairs(found))
     if report is not None:
@@ -220,6 +223,9 @@ def inspect(session: SessionName, as_json: AsJson = False, data_dir: DataDir = N
                 for one in commands
             ),
         )
+    if children:
+        print("\nchildren")
+        print_table(("TAG", "ID", "NAME", "PHASE"), ((one.tag, one.session, one.name, one.phase) for one in children))
     if calls:
         print("\ncalls")
         print_table(_CALL_COLUMNS, map(_call_row, calls))
@@ -242,6 +248,8 @@ def _status_pairs(one: SessionStatus) -> Iterable[tuple[str, Cell]]:
     yield "restarts", f"{one.restarts} ({one.restart})"
     yield "open calls", f"{one.calls}, {one.queued} queued"
     yield "up", seconds(one.uptime_s) if one.pid else ""
+    yield "parent", one.parent or ""
+    yield "orphaned from", one.orphaned_from or ""
     yield "project", one.project or ""
     yield "sandbox", one.sandbox
 

@@ -24,6 +24,7 @@ WRAPPED_CHARS_MIN: Final = 24
 Cell = str | tuple[str, str]
 """Text, or text with the name of a style."""
 
+_JOINERS: Final = "\u200c\u200d"
 #: What a phase, an ending or a verdict looks like; anything else is plain.
 STYLES: Final = {
     "good": "green",
@@ -46,8 +47,11 @@ def colours(stream: TextIO) -> bool:
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    """Make text of a session safe for a terminal: control characters are shown, not obeyed. lines: newlines and tabs stay."""
-    kept = "\n\t" if lines else ""
+    """Make text of a session safe for a terminal: control characters are shown, not obeyed. lines: newlines and tabs stay.
+
+    What joins characters to one, a family of emoji for example, stays too.
+    """
+    kept = _JOINERS + ("\n\t" if lines else "")
     return "".join(c if c in kept or c.isprintable() else _shown(c) for c in text)
 
 
@@ -94,7 +98,7 @@ def let_go_of(fd: int) -> None:
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 def plain(value: object) -> Any:
-    """Turn a record into dicts and lists with every field present; bytes become base64 text."""
+    """Turn a record into what JSON has: every field present, bytes as base64 text, times as ISO 8601, other values as text."""
     if isinstance(value, OutputChunk):
         return {
             "stream": value.stream,
@@ -111,7 +115,9 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # of a session's state, whatever it holds
 
 
 def print_json(value: object, *, line: bool = False) -> None:

@@ -6,29 +6,40 @@ A plan does nothing: the sync face calls the backend with it, the async face awa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from procession.ipc.core.agent_records import AgentStatus, Finished
 from procession.ipc.core.backend import Item, Request, Response
+from procession.ipc.core.bounds import RESULT_NODES_MAX
+from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import ToolCrashed, ToolResultInvalid
 from procession.ipc.core.file_names import is_text, shown, to_bytes
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import (
     OPERATIONS,
+    ActBody,
+    AskBody,
+    AwaitBody,
+    AwaitDone,
     CallList,
     CancelBody,
     CancelDone,
+    ChildList,
     ChunkList,
     CodeBody,
     CodeDone,
+    DebugBody,
     EventList,
     ExecBody,
     ExecDone,
+    FindBody,
     FollowBody,
+    LaunchBody,
     ListBody,
     ModuleList,
     Nothing,
@@ -39,14 +50,19 @@ from procession.ipc.core.operations import (
     ReportDone,
     RunBody,
     RunDone,
+    SendBody,
     SessionList,
     SessionRef,
+    SignalBody,
+    SignalList,
     StartBody,
     StopBody,
     StoryDone,
 )
 from procession.ipc.core.records import (
+    AgentSignal,
     CallInfo,
+    ChildInfo,
     CodeResult,
     CommandResult,
     Event,
@@ -54,9 +70,11 @@ from procession.ipc.core.records import (
     OutputChunk,
     ProcessInfo,
     RunReport,
+    SentSignal,
     SessionStatus,
     Statistics,
 )
+from procession.ipc.core.values import decode_value, encode_value
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -65,6 +83,7 @@ OnItem = Callable[[Item], None]
 #: What of a failed command's output is part of its error's text.
 _TAIL_CHARS: Final = 2_000
 _NOTHING: Final = Nothing()
+_NONE: Final = encode_value(None)
 
 
 @dataclass(slots=True)
@@ -94,6 +113,8 @@ def _decode(decode: Callable[[msgspec.Raw | bytes], R], response: Response) -> R
 
 _read_chunks: Final = _read(ChunkList)
 _read_events: Final = _read(EventList)
+_read_signals: Final = _read(SignalList)
+_read_children: Final = _read(ChildList)
 read_ref: Final = _read(SessionRef)
 _read_status: Final = _read(SessionStatus)
 _read_receipt: Final = _read(KillReceipt)
@@ -105,6 +126,9 @@ _read_report: Final = _read(ReportDone)
 _read_calls: Final = _read(CallList)
 _read_cancel: Final = _read(CancelDone)
 _read_story: Final = _read(StoryDone)
+_read_await: Final = _read(AwaitDone)
+_read_agent_status: Final = _read(AgentStatus)
+_decode_agent_status: Final = msgspec.msgpack.Decoder(AgentStatus).decode
 _read_statistics: Final = _read(Statistics)
 _read_run: Final = _read(RunDone)
 _read_exec: Final = _read(ExecDone)
@@ -119,6 +143,81 @@ def _none(_: Response) -> None:
 
 def _payload(response: Response) -> bytes:
     return response.payload or b""
+
+
+# --- the agent --------------------------------------------------------------------------------------------------------
+
+
+def act(session: str, action: str, parameters: Mapping[str, object], timeout_s: float | None = None) -> Plan[Any]:
+    """Run an action of the session's agent; the result is what it answers."""
+    return _valued("act", session, ActBody(action=action), encode_value(dict(parameters), path=action), timeout_s)
+
+
+def ask(session: str, query: str, parameters: Mapping[str, object], timeout_s: float | None = None) -> Plan[Any]:
+    """Ask the session's agent."""
+    payload = encode_value(dict(parameters), path=query) if parameters else None
+    return _valued("ask", session, AskBody(query=query), payload, timeout_s)
+
+
+def signal(session: str, signal: bytes, *, wait: bool, timeout_s: float | None = None) -> Plan[Any]:
+    """Give the session's agent an encoded signal; with `wait` the result is what came of it, else the signal's id."""
+    return _valued("signal", session, SignalBody(wait=wait), signal, timeout_s)
+
+
+def state(session: str) -> Plan[dict[str, Any] | None]:
+    """Read the host's own copy of the agent's state; None when the agent has not told it yet."""
+    return Plan(_request("state", session), _value)
+
+
+def await_result(session: str, signal_id: str, timeout_s: float | None = None) -> Plan[Any]:
+    """Wait for the result of a signal, or with no id until the agent's own state says that it is finished."""
+    return _valued("await_result", session, AwaitBody(id=signal_id), None, timeout_s)
+
+
+def await_completion(session: str, timeout_s: float | None = None) -> Plan[Finished]:
+    """Wait until the agent's own state says that it is finished."""
+    request = _request("await_result", session, AwaitBody(), timeout_s)
+    return Plan(request, lambda response: Finished(_read_await(response).status, _value(response)))
+
+
+def agent_status(session: str, timeout_s: float | None = None) -> Plan[AgentStatus]:
+    """Ask how the agent is doing."""
+    return Plan(_request("agent_status", session, timeout_s=timeout_s), _read_agent_status)
+
+
+def connect(session: str, timeout_s: float | None) -> Plan[Any]:
+    """Note that the session is connected, if somebody could answer; the result is the record."""
+    return _valued("connect", session, Nothing(), None, timeout_s)
+
+
+def debug_events(session: str, keep: int | None, limit: int | None, timeout_s: float | None = None) -> Plan[Any]:
+    """Read what happened to the agent, newest first; keep: how many to keep from now on."""
+    return _valued("debug_events", session, DebugBody(keep=keep, limit=limit), None, timeout_s)
+
+
+def send_message(session: str, text: str, *, timeout_s: float | None, on_item: OnItem | None) -> Plan[Any]:
+    """Send a message to the session's responder; the result is the whole answer."""
+    plan = _valued("send_message", session, SendBody(text=text), None, timeout_s)
+    plan.request.on_item = on_item
+    return plan
+
+
+def _valued(op: str, session: str, body: msgspec.Struct, payload: bytes | None, timeout_s: float | None) -> Plan[Any]:
+    request = _request(op, session, body, timeout_s)
+    request.payload = payload
+    return Plan(request, _value)
+
+
+def _value(response: Response) -> Any:
+    return plain_value(response.payload)
+
+
+def plain_value(payload: bytes | None) -> Any:
+    """Return what an encoded value says; None for no bytes. Raises ToolResultInvalid."""
+    try:
+        return decode_value(payload or _NONE, nodes_max=RESULT_NODES_MAX)
+    except ProtocolBreach as breach:
+        raise ToolResultInvalid(f"the answer cannot be read: {breach.reason}", code="result_unreadable") from None
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -293,9 +392,11 @@ def start(
     cwd: str | None,
     env: dict[str, str] | None,
     limits: Limits,
+    restart: Literal["permanent", "transient", "temporary"],
 ) -> Plan[ProcessInfo]:
     """Start a command that lives on its own."""
     body = _exec_body(argv, shell=shell, cwd=cwd, env=env, limits=limits)
+    body = LaunchBody(**{name: getattr(body, name) for name in body.__struct_fields__}, restart=restart)
     return Plan(_request("start", session, body), _read_process)
 
 
@@ -385,8 +486,68 @@ def events(session: str, since: int | None) -> Plan[list[Event]]:
     return Plan(_request("events", session, FollowBody(since=since)), lambda r: list(_read_events(r).events))
 
 
-def follow(op: Literal["logs", "events"], session: str, *, since: int | None, call: int | None) -> Plan[None]:
-    """Go on reading until cancelled; what comes goes to the request's `on_item`."""
+def signals(session: str, since: int | None) -> Plan[list[AgentSignal]]:
+    """Read the signals to subscribers that are kept."""
+    return Plan(
+        _request("signals", session, FollowBody(since=since)),
+        lambda response: [signal_of(item) for item in _read_signals(response).signals],
+    )
+
+
+def signal_of(item: Item) -> AgentSignal:
+    """Decode a signal to subscribers: in this process, of those who asked for it."""
+    assert isinstance(item, SentSignal)
+    try:
+        said = decode_value(item.data, nodes_max=RESULT_NODES_MAX)
+        if type(said) is not dict:
+            raise ProtocolBreach("not a map")
+        fields = {name: said.get(name) for name in ("type", "source", "id", "subject", "data")}
+        fields["extensions"] = said.get("extensions") or {}
+        return msgspec.convert(
+            {"number": item.number, "at": item.at, "session": item.session, "dropped": item.dropped, **fields},
+            AgentSignal,
+        )
+    except (ProtocolBreach, msgspec.ValidationError) as problem:
+        raise ToolResultInvalid(f"signal {item.number} cannot be read: {problem}", code="result_unreadable") from None
+
+
+def status_of(item: Item) -> AgentStatus:
+    """Decode how an agent says it is doing: in this process, of those who asked for it."""
+    assert isinstance(item, SentSignal)
+    try:
+        return _decode_agent_status(item.data)
+    except msgspec.MsgspecError as problem:
+        raise ToolResultInvalid(f"a status that cannot be read: {problem}", code="result_unreadable") from None
+
+
+def children(session: str) -> Plan[list[ChildInfo]]:
+    """List the children of a session's agent."""
+    return Plan(_request("children", session), lambda response: list(_read_children(response).children))
+
+
+def touch(session: str) -> Plan[None]:
+    """Say that a session is not idle."""
+    return Plan(_request("touch", session), _none)
+
+
+def follow_agent_status(session: str) -> Plan[None]:
+    """Go on being told how a session's agent is doing."""
+    return follow("follow_agent_status", session, since=None, call=None)
+
+
+def attach(session: str) -> Plan[None]:
+    """Own a session until that is cancelled: it does not become idle."""
+    return follow("attach", session, since=None, call=None)
+
+
+def follow(
+    op: Literal["logs", "events", "signals", "follow_agent_status", "attach"],
+    session: str,
+    *,
+    since: int | None,
+    call: int | None,
+) -> Plan[None]:
+    """Go on reading, or being attached, until cancelled; what comes goes to the request's `on_item`."""
     request = _request(op, session, FollowBody(since=since, follow=True, call=call))
     request.timeout_s = None
     return Plan(request, _none)
@@ -400,14 +561,15 @@ def start_session(body: StartBody) -> Plan[SessionRef]:
     return Plan(_request("start_session", "", body), read_ref)
 
 
-def find_session(session: str) -> Plan[SessionRef]:
+def find_session(session: str, partition: str | None = None, *, stopped_first: bool = False) -> Plan[SessionRef]:
     """Find a session by id or name."""
-    return Plan(_request("find_session", session), read_ref)
+    return Plan(_request("find_session", session, FindBody(partition=partition, stopped_first=stopped_first)), read_ref)
 
 
-def list_sessions(*, every: bool) -> Plan[list[SessionStatus]]:
+def list_sessions(*, every: bool, partition: str | None = None) -> Plan[list[SessionStatus]]:
     """List sessions."""
-    return Plan(_request("list_sessions", "", ListBody(all=every)), lambda r: list(_read_sessions(r).sessions))
+    body = ListBody(all=every, partition=partition)
+    return Plan(_request("list_sessions", "", body), lambda r: list(_read_sessions(r).sessions))
 
 
 def resume_session(session: str) -> Plan[SessionRef]:

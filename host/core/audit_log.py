@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice
-from typing import Final, Literal, get_args
+from typing import Final
 
 from procession.ipc.core.bounds import RESULT_NODES_MAX
 from procession.ipc.core.errors import InvalidRequest
-from procession.ipc.core.records import Record
+from procession.ipc.core.records import AUDIT_STATUSES, AuditEntry, AuditStatus
 from procession.ipc.core.values import encode_value
 
 #: At some 400 bytes an entry, 4 MB.
@@ -27,22 +27,6 @@ HASH_CHARS: Final = 32
 #: Names come from a model; those of tools are at most this long.
 NAME_CHARS_MAX: Final = 64
 CODE_CHARS_MAX: Final = 64
-
-AuditStatus = Literal["ok", "error", "timeout", "blocked"]
-STATUSES: Final[tuple[AuditStatus, ...]] = get_args(AuditStatus)
-
-
-class AuditEntry(Record, frozen=True, kw_only=True):
-    """One call. code: of the error, when it did not end well. arguments_hash: "" when it had none that could be read."""
-
-    number: int
-    at: datetime
-    session: str
-    tool: str
-    status: AuditStatus
-    code: str = ""
-    duration_ms: int = 0
-    arguments_hash: str = ""
 
 
 class AuditLog:
@@ -69,9 +53,9 @@ class AuditLog:
         arguments: Mapping[str, object] | None = None,
     ) -> AuditEntry:
         """Add a call, losing the oldest when there is no room. arguments: hashed, not kept."""
-        if status not in STATUSES:
+        if status not in AUDIT_STATUSES:
             raise InvalidRequest(
-                f"there is no status {status!r}", code="invalid_status", hint="use one of " + ", ".join(STATUSES)
+                f"there is no status {status!r}", code="invalid_status", hint="use one of " + ", ".join(AUDIT_STATUSES)
             )
         self._number += 1
         entry = AuditEntry(

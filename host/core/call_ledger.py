@@ -2,7 +2,8 @@
 
     (waiting ->) queued -> sent -> started -> closed       closed exactly once, by a reply, a deadline, a cancel or a death
                    ^        |
-                   +--------+  a death: what it had not started waits for the next incarnation, in order
+                   +--------+  a death: what it had not started waits for the next incarnation, in order; a cast that it
+                               had started does too, once
 
 Pure: the time is an argument. It is *not* the mailbox (it holds no bytes and no descriptor) and decides nothing about a
 deadline but that it has passed. On the path of every call, so it is plain dicts and slots, about a microsecond a call.
@@ -364,7 +365,23 @@ class CallLedger(Generic[E]):
         self.inc = _NO_PROCESS
         return left
 
+    def again(self, entry: E) -> None:
+        """Have the next process begin once more, in its old place, with a call that the one which died had begun."""
+        assert entry.state == "started"
+        assert self.inc == _NO_PROCESS
+        entry.state = "queued"
+        entry.inc = 0
+        self._unstarted = dict(sorted([*self._unstarted.items(), (entry.seq, entry)]))
+        self._unstarted_bytes += entry.size
+        if entry.due != entry.deadline:
+            self.postpone(entry, entry.deadline)
+
     # --- looking --------------------------------------------------------------------------------------------
+    @property
+    def made(self) -> int:
+        """How many calls there were in all."""
+        return self._next - 1
+
     def __len__(self) -> int:
         return len(self._entries)
 

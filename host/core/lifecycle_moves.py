@@ -33,8 +33,8 @@ from procession.host.core.lifecycle_values import (
     SendShutdown,
     SettleCalls,
 )
-from procession.host.core.restart_policy import Exit, ExitKind, GiveUp, Leave, Restart, RestartHistory, decide
 from procession.ipc.core.bounds import READY_TIMEOUT_S, REAP_TIMEOUT_S
+from procession.ipc.core.restart_policy import Exit, ExitKind, GiveUp, Leave, Restart, RestartHistory, decide
 
 #: A start survives this many zygotes that die under it: one is chance, four is what is being started.
 ZYGOTES_PER_START: Final = 3

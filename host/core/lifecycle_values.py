@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from procession.host.core.restart_policy import Exit, RestartHistory, RestartPolicy
 from procession.ipc.core.bounds import STOP_GRACE_S
 from procession.ipc.core.records import Transition
+from procession.ipc.core.restart_policy import Exit, RestartHistory, RestartPolicy
 
 Phase = Literal["new", "starting", "ready", "backoff", "stopping", "stopped", "down", "failed", "gone"]
 #: down: killed or closed, wakes on the next call. gone: removed; nobody sees it but a late event.
@@ -25,6 +25,11 @@ PHASES: Final[tuple[Phase, ...]] = (
     "failed",
     "gone",
 )
+
+#: What a session holds follows from its phase alone. Its name and folder are its own until it is stopped or removed; one
+#: of the host's slots, while it has a process or is to get one without being asked.
+HOLDS_FOLDER: Final = frozenset(PHASES) - {"stopped", "gone"}
+HOLDS_SLOT: Final = HOLDS_FOLDER - {"down", "failed"}
 
 EventKind = Literal[
     "start",

@@ -11,37 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal
 
 from procession.ipc.core.errors import InvalidRequest, PermissionDenied, RateLimited
+from procession.ipc.core.tool_tiers import (
+    BUILTIN_TIERS,
+    DEFAULT_TIER,
+    TIERS,
+    TOOL_NAME_CHARS_MAX,
+    Tier,
+    tier_table,
+)
 
-Tier = Literal["read_only", "write", "execute", "privileged"]
-TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
-"""From least to most."""
-
-#: What user code needs, and what a session begins with: the sandbox is what bounds a tool.
-DEFAULT_TIER: Final[Tier] = "execute"
 #: What a session of the legacy adapter begins with.
 LEGACY_START_TIER: Final[Tier] = "read_only"
 #: Tools that one session may have been given consent for; a model is shown at most 128 at once.
 CONSENTS_MAX: Final = 1_000
-#: Names are compared and shown; both model APIs refuse a longer one.
-TOOL_NAME_CHARS_MAX: Final = 64
 
-
-def _table(**rows: str) -> Mapping[str, Tier]:
-    return MappingProxyType({tool: cast("Tier", tier) for tier, tools in rows.items() for tool in tools.split()})
-
-
-BUILTIN_TIERS: Final = _table(
-    read_only="read list glob grep recall",
-    write="write edit multi_edit todo remember forget",
-    execute="exec git python",
-)
-"""The built-in tools. None is privileged: that is for what an author marks so."""
-
-LEGACY_TIERS: Final = _table(
+LEGACY_TIERS: Final = tier_table(
     read_only="read_file list_directory file_info grep find_files fetch_elixir_docs web_fetch web_search recall todo_read",
     write="write_file edit_file create_directory delete_file livebook_edit remember forget todo_write",
     execute="run_command mix_task run_exunit git_command lsp_request",
@@ -147,10 +134,9 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The call is not made: the error to answer with, and for a rate how long to wait, in seconds."""
+    """The call is not made: the error to answer with."""
 
     error: PermissionDenied | RateLimited
-    retry_after_s: float | None = None
 
 
 def decide(grants: ToolGrants, tiers: ToolTiers, tool: str, retry_after_s: float | None = None) -> Allow | Refuse:
@@ -159,7 +145,7 @@ def decide(grants: ToolGrants, tiers: ToolTiers, tool: str, retry_after_s: float
     retry_after_s: what ToolRates.take answered; None means that the rate is not exceeded.
     """
     if retry_after_s is not None:
-        return Refuse(_rate_limited(tool, retry_after_s), retry_after_s)
+        return Refuse(_rate_limited(tool, retry_after_s))
     needed = tiers.needed(tool)
     if covers(grants.tier, needed):
         return Allow("tier")
@@ -172,6 +158,7 @@ def _rate_limited(tool: str, retry_after_s: float) -> RateLimited:
     return RateLimited(
         f"{tool[:TOOL_NAME_CHARS_MAX]} has been called too often in the last minute",
         hint=f"try again in {retry_after_s:.3f} s",
+        retry_after_s=retry_after_s,
     )
 
 

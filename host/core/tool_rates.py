@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from procession.host.core.tool_permissions import TIERS, Tier, check_tier
+from procession.host.core.tool_permissions import check_tier
 from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.tool_tiers import TIERS, Tier
 
 WINDOW_S: Final = 60.0
 #: The most calls of one tool in a window that can be asked for: as many times are kept.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from procession.ipc.core.errors import ProcessionError
 from procession.ipc.core.operations import Operation
-from procession.ipc.core.records import Event, OutputChunk
+from procession.ipc.core.records import Event, OutputChunk, SentSignal
 
-Item = OutputChunk | Event
+Item = OutputChunk | Event | SentSignal
 
 
 @dataclass(slots=True)
@@ -25,8 +26,9 @@ class Request:
 
     session: id or name, "" for the host's own operations. timeout_s: seconds, already validated. wait: queue when the
     mailbox is full instead of MailboxFull. fail_fast: SessionRestarting at once instead of waiting for the next
-    incarnation. on_item: receives what the operation streams (output, events); it is called in the waiting thread by
-    `call` and in the backend's own thread by `submit`, and must not block there.
+    incarnation. on_item: receives what the operation streams (output, events, signals); it is called in the waiting thread by
+    `call` and in the backend's own thread by `submit`, and must not block there. chain: ids of the sessions whose work waits
+    for this call (call_chain.py). wakes: start a process for it; else it waits until something else does.
     """
 
     op: Operation
@@ -37,6 +39,8 @@ class Request:
     on_item: Callable[[Item], None] | None = None
     wait: bool = False
     fail_fast: bool = False
+    chain: tuple[str, ...] = ()
+    wakes: bool = True
     call_id: str = ""
 
 
@@ -64,7 +68,10 @@ class Ticket(Protocol):
 
 
 class Backend(Protocol):
-    """Where requests go."""
+    """Where requests go. data_dir: the host's folder, in which private folders of sessions are made."""
+
+    @property
+    def data_dir(self) -> Path: ...
 
     def call(self, request: Request) -> Response:
         """Make the call and wait for its outcome; raises the ProcessionError it ended with.

@@ -18,6 +18,8 @@ WIRE_VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 256 * KiB
 #: Largest message that travels inside the mailbox.
 MESSAGE_BYTES_MAX: Final = 16 * MiB
+#: Largest change of an agent's state at once: it leaves with its answer, in one message.
+CHANGE_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1 * MiB
 #: Largest run argument or result (through the arena).
 PAYLOAD_BYTES_MAX: Final = 256 * MiB
 #: Payloads above this go through the arena: a pipe takes 64 KiB at a time, so more would only block control traffic.
@@ -58,6 +60,10 @@ PROOF_TIMEOUT_S: Final = 0.5
 ESCALATE_EXIT: Final = 86
 QUERY_TIMEOUT_S: Final = 5.0
 RUN_TIMEOUT_S: Final = 30.0
+#: As long as the system that this re-creates waits for an agent.
+AWAIT_TIMEOUT_S: Final = 10.0
+#: A child has to be started before it can be waited for.
+CHILD_TIMEOUT_S: Final = 30.0
 #: No finite call may be asked to wait longer than a week: a bound, not a suggestion.
 TIMEOUT_S_MAX: Final = 7 * 86_400.0
 

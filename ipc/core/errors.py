@@ -34,13 +34,16 @@ class ErrorData(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     exception_type: str = ""
     traceback: str = ""
     story: tuple[Transition, ...] = ()
+    codes: tuple[str, ...] = ()
+    retry_after_s: float | None = None
 
 
 class ProcessionError(Exception):
     """Base of every error procession raises.
 
     ran: whether the work was run. applied: whether its change of state was kept (None: not known or none). code: a
-    stable word for programs. retryable: sending the same again may succeed and cannot do the work twice.
+    stable word for programs, codes: all of them, in order, where several things are wrong at once. retryable: sending the
+    same again may succeed and cannot do the work twice; retry_after_s: when, where that is known.
     """
 
     default_ran: ClassVar[str] = "maybe"
@@ -64,6 +67,8 @@ class ProcessionError(Exception):
         exception_type: str = "",
         traceback: str = "",
         story: tuple[Transition, ...] = (),
+        codes: tuple[str, ...] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -80,6 +85,13 @@ class ProcessionError(Exception):
         self.exception_type = exception_type
         self.traceback = traceback
         self.story = story
+        self._codes = codes
+        self.retry_after_s = retry_after_s
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The code of everything that is wrong, in the order in which it is checked."""
+        return self._codes or (self.code,)
 
     def __str__(self) -> str:
         text = self.message or self.code
@@ -340,6 +352,13 @@ BUILTIN_EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     and not issubclass(kind, (UnicodeError, ExceptionGroup, Warning))
 }
 
+CODES_MAX: Final = 32
+"""Reasons in one error: a session's parameters cannot be wrong in more ways that matter."""
+_WORD_CHARS_MAX: Final = 200
+"""Of what is a word or a name, in an error: far more than any of ours has."""
+_RAN: Final = ("no", "maybe", "yes")
+_SECONDS_MAX: Final = 10**9
+"""A whole number of seconds that is more is none of ours: thirty years."""
 _FIELDS: Final = tuple(f for f in ErrorData.__struct_fields__ if f != "kind")
 
 
@@ -349,30 +368,51 @@ def cut(text: str, chars: int = ERROR_TEXT_CHARS_MAX) -> str:
 
 
 def to_data(error: ProcessionError) -> ErrorData:
-    """Turn an error into data that fits the wire."""
+    """Turn an error into data that fits the wire, whatever an author of agents or tools has put into one of ours."""
     return ErrorData(
         kind=type(error).__name__,
-        message=cut(error.message),
-        code=error.code,
-        ran=error.ran,
-        applied=error.applied,
-        session=error.session,
-        call_id=error.call_id,
-        elapsed_s=error.elapsed_s,
+        message=_sendable(error.message),
+        code=_sendable(error.code, _WORD_CHARS_MAX),
+        ran=error.ran if error.ran in _RAN else error.default_ran,
+        applied=error.applied if type(error.applied) is bool else None,
+        session=None if error.session is None else _sendable(error.session, _WORD_CHARS_MAX),
+        call_id=None if error.call_id is None else _sendable(error.call_id, _WORD_CHARS_MAX),
+        elapsed_s=_seconds(error.elapsed_s),
         report=error.report,
-        hint=cut(error.hint),
-        phase=error.phase,
-        limit=error.limit,
-        exception_type=cut(error.exception_type, 200),
-        traceback=error.traceback[-TRACEBACK_CHARS_MAX:],
+        hint=_sendable(error.hint),
+        phase=_sendable(error.phase, _WORD_CHARS_MAX),
+        limit=_sendable(error.limit, _WORD_CHARS_MAX),
+        exception_type=_sendable(error.exception_type, _WORD_CHARS_MAX),
+        traceback=_sendable(str(error.traceback)[-TRACEBACK_CHARS_MAX:], TRACEBACK_CHARS_MAX),
         story=error.story,
+        codes=tuple(_sendable(code, _WORD_CHARS_MAX) for code in error._codes[:CODES_MAX]),
+        retry_after_s=_seconds(error.retry_after_s),
     )
+
+
+def _sendable(text: object, chars: int = ERROR_TEXT_CHARS_MAX) -> str:
+    """Return a text that UTF-8 has a form for: of half a surrogate pair, as odd file names have, its escape."""
+    if type(text) is not str:
+        try:
+            text = str(text)
+        except Exception:  # noqa: BLE001 - an author's own class, and this is where its error is told
+            text = f"a {type(text).__name__}"
+    if not text.isascii():
+        text = text[: chars + 1].encode("utf-8", "backslashreplace").decode()
+    return cut(text, chars)
+
+
+def _seconds(value: object) -> float | None:
+    if type(value) is int and -_SECONDS_MAX <= value <= _SECONDS_MAX:
+        return float(value)
+    return value if type(value) is float else None
 
 
 def from_data(data: ErrorData) -> ProcessionError:
     """Turn data back into the error it describes; a builtin exception named in it becomes the `__cause__`."""
     kind = ERROR_TYPES.get(data.kind, ProcessionError)
     error = kind(**{name: getattr(data, name) for name in _FIELDS})
+    error._codes = data.codes[:CODES_MAX]
     if isinstance(error, ToolRaised):
         error.__cause__ = _cause_of(data)
     return error

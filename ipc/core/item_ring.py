@@ -13,7 +13,7 @@ import msgspec
 
 from procession.ipc.core.backend import Item
 from procession.ipc.core.bounds import KiB
-from procession.ipc.core.records import OutputChunk
+from procession.ipc.core.records import OutputChunk, SentSignal
 
 #: R-57: a reader that stands still costs at most a mebibyte; an item costs about this much besides its bytes.
 RING_BYTES_MAX: Final = 1024 * KiB
@@ -56,7 +56,7 @@ def _kind(item: Item) -> str:
 
 
 def _size(item: Item) -> int:
-    return _ITEM_BYTES + (len(item.data) if isinstance(item, OutputChunk) else 0)
+    return _ITEM_BYTES + (len(item.data) if isinstance(item, OutputChunk | SentSignal) else 0)
 
 
 def _weight(item: Item) -> int:

@@ -7,7 +7,7 @@ build objects from. `inc` is the incarnation, `seq` the number of a call in that
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -39,7 +39,12 @@ Payload = Inline | Arena | None
 
 # --- host to session ----------------------------------------------------------------------------------------
 class Boot(Message, tag=1):
-    """First message to a session process: who it is and what it may do. env, limits: decoded when a run needs them."""
+    """First message to a session process: who it is and what it may do. env, limits: decoded when a run needs them.
+
+    agent: `module:Class`, "" for the code session; agent_code: the class itself, pickled, for one that travels by value. state:
+    what its agent goes on with, or with `fresh` what a new agent of a program's own is given to begin with. responder: who
+    answers its messages, pickled. tools: the program's own, as `tool_table` packs them.
+    """
 
     version: int
     inc: int
@@ -54,6 +59,12 @@ class Boot(Message, tag=1):
     arena_bytes: int
     payload_bytes_max: int
     import_paths: tuple[str, ...]
+    agent: str = ""
+    agent_code: bytes = b""
+    fresh: bool = False
+    state: Payload = None
+    responder: bytes = b""
+    tools: bytes = b""
 
 
 class Call(Message, tag=2):
@@ -65,6 +76,7 @@ class Call(Message, tag=2):
     timeout_s: float | None = None
     body: msgspec.Raw = EMPTY
     payload: Payload = None
+    chain: tuple[str, ...] = ()
 
 
 class Cancel(Message, tag=3):
@@ -96,6 +108,17 @@ class ArenaFree(Message, tag=6):
     inc: int
     offset: int
     length: int
+
+
+class Subscribers(Message, tag=7):
+    """Whether anybody follows what the session tells now: its agent's signals, and how the agent is doing.
+
+    Each that asks how it is doing has this said again, and is told at once.
+    """
+
+    inc: int
+    signals: bool
+    status: bool
 
 
 # --- session to host ----------------------------------------------------------------------------------------
@@ -168,7 +191,93 @@ class StreamEnd(Message, tag=27):
     dropped: int = 0
 
 
+class Commit(Message, tag=28):
+    """State ops that no call's reply brings: what a signal, a timer or a child led to."""
+
+    inc: int
+    ops: msgspec.Raw
+
+
+class Deliver(Message, tag=29):
+    """A signal for others. to: parent, children, child (with the tag `who`), session (with the id or name), subscribers.
+
+    Or, to `status`, how the agent is doing, for those who follow that.
+    """
+
+    inc: int
+    to: str
+    who: str
+    signal: bytes
+
+
+class CallAgent(Message, tag=34):
+    """Have another agent handle a signal and tell what came of it. to, who: as in Deliver (parent, child, session).
+
+    The answer comes back as a signal whose data have `call_id`. chain: ids of the sessions that wait for this one.
+    """
+
+    inc: int
+    call_id: str
+    to: str
+    who: str
+    signal: bytes
+    timeout_s: float
+    chain: tuple[str, ...]
+
+
+class AskTool(Message, tag=35):
+    """The agent wants a tool run. arguments: encoded. The outcome comes back as a signal whose data have `call_id`."""
+
+    inc: int
+    call_id: str
+    tool: str
+    arguments: bytes
+    timeout_s: float
+
+
+class Spawn(Message, tag=30):
+    """Start a child session and keep it under `tag`. agent, agent_code, state: as in Boot; meta: encoded, for its signals."""
+
+    inc: int
+    tag: str
+    agent: str
+    agent_code: bytes
+    name: str
+    state: bytes
+    meta: bytes
+    restart: str
+    on_parent_death: str
+
+
+class Adopt(Message, tag=31):
+    """Make a live session without a parent a child. child: its id or name."""
+
+    inc: int
+    tag: str
+    child: str
+    meta: bytes
+
+
+class StopChild(Message, tag=32):
+    """End the child with this tag, for good."""
+
+    inc: int
+    tag: str
+    reason: str
+
+
+class Leave(Message, tag=33):
+    """The agent wants its session to end in an orderly way."""
+
+    inc: int
+    reason: str
+
+
 # --- control socket: client and server ----------------------------------------------------------------------
+SessionDefaults: TypeAlias = tuple[tuple[str, str | int | float | None], ...]
+"""What a host gives a code session that says nothing itself: language and config, by name; nothing for the usual."""
+
+
 class ClientHello(Message, tag=40):
     """First message of a client."""
 
@@ -178,11 +287,12 @@ class ClientHello(Message, tag=40):
 
 
 class ServerHello(Message, tag=41):
-    """The host's answer to a client it accepts."""
+    """The host's answer to a client it accepts. defaults: of the sessions that this client starts."""
 
     version: int
     pid: int
     data_dir: str
+    defaults: SessionDefaults = ()
 
 
 class Ask(Message, tag=42):
@@ -303,8 +413,12 @@ class Ended(Message, tag=81):
     end_s: float = 0.0
 
 
-ToSession = Boot | Call | Cancel | StreamCredit | StreamChunk | StreamEnd | Shutdown | ArenaFree
-ToHost = Ready | Reply | Failed | Notice | Credit | StreamOpen | StreamChunk | StreamEnd | StreamCredit
+ToSession = Boot | Call | Cancel | StreamCredit | StreamChunk | StreamEnd | Shutdown | ArenaFree | Subscribers
+Effect = Deliver | CallAgent | AskTool | Spawn | Adopt | StopChild | Leave
+ToHost = (
+    Ready | Reply | Failed | Commit | Deliver | CallAgent | AskTool | Spawn | Adopt | StopChild | Leave | Notice
+    | Credit | StreamOpen | StreamChunk | StreamEnd | StreamCredit
+)  # fmt: skip
 ToServer = ClientHello | Ask | Withdraw
 ToClient = ServerHello | Answer | Refused | Push
 FromZygote = ZygoteHello | ZygoteFailed | Forked | ForkFailed | KeeperGone

@@ -10,15 +10,20 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from procession.ipc.core.bounds import QUERY_TIMEOUT_S, RUN_TIMEOUT_S, STOP_GRACE_S
+from procession.ipc.core.agent_records import AgentStatus, FinishedStatus
+from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, QUERY_TIMEOUT_S, RUN_TIMEOUT_S, STOP_GRACE_S
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.records import (
+    AuditEntry,
     CallInfo,
+    ChildInfo,
     Event,
     KillReceipt,
     OutputChunk,
+    Permissions,
     ProcessInfo,
     RunReport,
+    SentSignal,
     SessionStatus,
     Statistics,
     Transition,
@@ -62,6 +67,12 @@ class ExecBody(Body, frozen=True, kw_only=True):
     lossless: bool = False
     argv_bytes: tuple[bytes, ...] = ()
     cwd_bytes: bytes = b""
+
+
+class LaunchBody(ExecBody, frozen=True, kw_only=True):
+    """A command that lives on its own. restart: when it is started again, with its tree of before ended first."""
+
+    restart: Literal["permanent", "transient", "temporary"] = "temporary"
 
 
 class ExecDone(Body, frozen=True, kw_only=True):
@@ -110,9 +121,79 @@ class ModuleList(Body, frozen=True, kw_only=True):
     modules: tuple[str, ...]
 
 
+class ActBody(Body, frozen=True, kw_only=True):
+    """An action of the session's agent. payload in: its parameters as an encoded map. payload out: its answer, encoded."""
+
+    action: str
+
+
+class AskBody(Body, frozen=True, kw_only=True):
+    """A query, which changes nothing. Payloads as of ActBody."""
+
+    query: str
+
+
+class SignalBody(Body, frozen=True, kw_only=True):
+    """payload in: a signal, encoded. wait: handle it first, and answer with what came of it; else it is only taken in."""
+
+    wait: bool = True
+
+
+class SendBody(Body, frozen=True, kw_only=True):
+    """A message to the session, which its responder answers; the answer is streamed as stdout. payload out: all of it."""
+
+    text: str
+    limits: Limits = Limits()
+
+
+class SendDone(Body, frozen=True, kw_only=True):
+    report: RunReport
+
+
+class ToolBody(Body, frozen=True, kw_only=True):
+    """Run a tool. payload in: its arguments as an encoded map; payload out: its result, encoded.
+
+    call_id: under which a code session keeps it, made when empty. by_model: a model chose it, so the host asks first whether
+    it may.
+    """
+
+    name: str
+    call_id: str = ""
+    by_model: bool = False
+    limits: Limits = Limits()
+
+
+class ToolDone(Body, frozen=True, kw_only=True):
+    report: RunReport
+
+
+class AwaitBody(Body, frozen=True, kw_only=True):
+    """id: of the signal whose result is awaited; empty: until the agent's own state says that it is finished."""
+
+    id: str = ""
+
+
+class AwaitDone(Body, frozen=True, kw_only=True):
+    """payload out: the result, encoded. status: completed, or failed for an agent that says so of itself."""
+
+    status: FinishedStatus = "completed"
+
+
+class DebugBody(Body, frozen=True, kw_only=True):
+    """keep: how many events to keep from now on (0: none), None to leave that. limit: how many to return."""
+
+    keep: int | None = None
+    limit: int | None = None
+
+
 # --- answered by the host -----------------------------------------------------------------------------------
 class StartBody(Body, frozen=True, kw_only=True):
-    """A child spec. id and name are chosen when empty; project None gives a private folder."""
+    """A child spec. id and name are chosen when empty; project None gives a private folder.
+
+    agent, agent_code, responder, tools: as in Boot. state: encoded; of the code session all of it, of another agent what it
+    is given. idle_timeout_s: it is stopped when it has had nothing to do for so long, None: never. partition: in which its
+    name is one.
+    """
 
     project: str | None = None
     name: str = ""
@@ -126,6 +207,32 @@ class StartBody(Body, frozen=True, kw_only=True):
     parallel_runs: int = 16
     existing: bool = False
     temporary: bool = False
+    agent: str = ""
+    agent_code: bytes = b""
+    state: bytes = b""
+    responder: bytes = b""
+    tools: bytes = b""
+    idle_timeout_s: float | None = None
+    partition: str = ""
+
+
+class GrantBody(Body, frozen=True, kw_only=True):
+    """What calls that a model chose may use: a higher tier, or consent to one tool, given or taken back. All empty: look."""
+
+    tier: str = ""
+    consent: str = ""
+    revoke: str = ""
+
+
+class AuditBody(Body, frozen=True, kw_only=True):
+    """Entries newest first, of one tool if named."""
+
+    tool: str | None = None
+    limit: int = 1_000
+
+
+class AuditList(Body, frozen=True, kw_only=True):
+    entries: tuple[AuditEntry, ...] = ()
 
 
 class SessionRef(Body, frozen=True, kw_only=True):
@@ -134,8 +241,21 @@ class SessionRef(Body, frozen=True, kw_only=True):
     project: str | None = None
 
 
+class FindBody(Body, frozen=True, kw_only=True):
+    """partition: where to look; None: ids everywhere, and names where no partition was named.
+
+    stopped_first: of a verb that brings a stopped session back.
+    """
+
+    partition: str | None = None
+    stopped_first: bool = False
+
+
 class ListBody(Body, frozen=True, kw_only=True):
+    """partition: None lists all of them."""
+
     all: bool = False
+    partition: str | None = None
 
 
 class SessionList(Body, frozen=True, kw_only=True):
@@ -147,7 +267,7 @@ class StopBody(Body, frozen=True, kw_only=True):
 
 
 class FollowBody(Body, frozen=True, kw_only=True):
-    """since: a number after which to begin (events). follow: go on until cancelled."""
+    """since: a number after which to begin (events, signals). follow: go on until cancelled."""
 
     since: int | None = None
     follow: bool = False
@@ -161,6 +281,14 @@ class EventList(Body, frozen=True, kw_only=True):
 class ChunkList(Body, frozen=True, kw_only=True):
     chunks: tuple[OutputChunk, ...] = ()
     dropped: int = 0
+
+
+class SignalList(Body, frozen=True, kw_only=True):
+    signals: tuple[SentSignal, ...] = ()
+
+
+class ChildList(Body, frozen=True, kw_only=True):
+    children: tuple[ChildInfo, ...] = ()
 
 
 class CallList(Body, frozen=True, kw_only=True):
@@ -217,14 +345,24 @@ _ROWS: Final = (
     Operation("run", "session", RunBody, RunDone, "run", _LONG, True),
     Operation("exec", "session", ExecBody, ExecDone, "run", _LONG, True),
     Operation("run_code", "session", CodeBody, CodeDone, "run", _LONG, True),
-    Operation("start", "session", ExecBody, ProcessInfo, "query", _QUICK, True),
+    Operation("start", "session", LaunchBody, ProcessInfo, "query", _QUICK, True),
     Operation("interrupt", "session", Nothing, Nothing, "control", _QUICK),
     Operation("processes", "session", Nothing, ProcessList, "query", _QUICK),
     Operation("process_wait", "session", ProcessBody, ProcessInfo, "run", _LONG),
     Operation("process_signal", "session", ProcessSignalBody, ProcessInfo, "query", _QUICK),
     Operation("process_write", "session", ProcessWriteBody, Nothing, "query", _QUICK),
+    Operation("act", "session", ActBody, Nothing, "query", _QUICK),
+    Operation("ask", "session", AskBody, Nothing, "query", _QUICK),
+    Operation("signal", "session", SignalBody, Nothing, "query", _QUICK),
+    Operation("send_message", "session", SendBody, SendDone, "run", 60.0, True),
+    Operation("tool", "session", ToolBody, ToolDone, "run", _LONG, True),
+    Operation("tools", "session", Nothing, Nothing, "query", _QUICK),
+    Operation("await_result", "session", AwaitBody, AwaitDone, "run", AWAIT_TIMEOUT_S),
+    Operation("agent_status", "session", Nothing, AgentStatus, "query", _QUICK),
+    Operation("connect", "session", Nothing, Nothing, "query", _QUICK),
+    Operation("debug_events", "session", DebugBody, Nothing, "query", _QUICK),
     Operation("start_session", "host", StartBody, SessionRef, "host", _LONG),
-    Operation("find_session", "host", Nothing, SessionRef, "host", _QUICK),
+    Operation("find_session", "host", FindBody, SessionRef, "host", _QUICK),
     Operation("list_sessions", "host", ListBody, SessionList, "host", _QUICK),
     Operation("resume_session", "host", Nothing, SessionRef, "host", _LONG),
     Operation("remove_session", "host", Nothing, Nothing, "host", _LONG),
@@ -232,12 +370,20 @@ _ROWS: Final = (
     Operation("kill_session", "host", Nothing, KillReceipt, "host", _LONG),
     Operation("restart_session", "host", Nothing, SessionRef, "host", _LONG),
     Operation("status", "host", Nothing, SessionStatus, "host", _QUICK),
+    Operation("state", "host", Nothing, Nothing, "host", _QUICK),
     Operation("story", "host", Nothing, StoryDone, "host", _QUICK),
     Operation("last_report", "host", Nothing, ReportDone, "host", _QUICK),
     Operation("calls", "host", Nothing, CallList, "host", _QUICK),
     Operation("cancel", "host", CancelBody, CancelDone, "host", _QUICK),
     Operation("logs", "host", FollowBody, ChunkList, "host", _QUICK, True),
     Operation("events", "host", FollowBody, EventList, "host", _QUICK, True),
+    Operation("signals", "host", FollowBody, SignalList, "host", _QUICK, True),
+    Operation("children", "host", Nothing, ChildList, "host", _QUICK),
+    Operation("follow_agent_status", "host", FollowBody, Nothing, "host", None, True),
+    Operation("attach", "host", FollowBody, Nothing, "host", None, True),
+    Operation("permissions", "host", GrantBody, Permissions, "host", _QUICK),
+    Operation("audit", "host", AuditBody, AuditList, "host", _QUICK),
+    Operation("touch", "host", Nothing, Nothing, "host", _QUICK),
     Operation("statistics", "host", Nothing, Statistics, "host", _QUICK),
     Operation("shutdown", "host", StopBody, Nothing, "host", _LONG),
 )

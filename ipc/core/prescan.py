@@ -4,7 +4,8 @@
 here at the price of one pass. It is *not* a decoder: whether text is UTF-8 is left to the one that builds it.
 
 Rules: work is bounded by `nodes_max` and by the length of the input, whatever the bytes say; what is not plain data
-(ext types, map keys that are no text, the unused code) is a breach; so are bytes after the value.
+(ext types but msgpack's own timestamp, map keys that are no text, the unused code) is a breach; so are bytes after the
+value.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ FIXED_SIZE = _fixed_sizes()
 _IS_TEXT = bytes(0xA0 <= code <= 0xBF or 0xD9 <= code <= 0xDB for code in range(256))
 _LENGTH_WIDTH = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 """How many bytes of length follow the first byte; a first byte that is in no table is ext or unused."""
+_TIMESTAMPS = ((b"\xd7\xff", 10), (b"\xd6\xff", 6), (b"\xc7\x0c\xff", 15))
+"""The three forms of msgpack's timestamp, the usual one first, and how long each is."""
 
 
 def prescan(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BODY_NODES_MAX) -> int:
@@ -82,7 +85,11 @@ def measure(data: bytes, *, depth_max: int = BODY_DEPTH_MAX, nodes_max: int = BO
             else:
                 width = _LENGTH_WIDTH.get(code)
                 if width is None:
-                    raise ProtocolBreach("an ext type or an unused code")
+                    whole = next((whole for head, whole in _TIMESTAMPS if data.startswith(head, at)), 0)
+                    if not whole:
+                        raise ProtocolBreach("an ext type or an unused code")
+                    at += whole
+                    continue
                 count = int.from_bytes(data[at + 1 : at + 1 + width], "big")
                 at += 1 + width
                 if code < 0xDC:  # text and bytes

@@ -5,12 +5,15 @@ Plain frozen data, decoded from declared types; nothing here does anything. Time
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 EndKind = Literal["exit", "signal", "deadline", "memory", "cpu", "output", "disk", "processes", "cancelled", "unknown"]
 StreamName = Literal["stdout", "stderr"]
+AuditStatus = Literal["ok", "error", "timeout", "blocked"]
+AUDIT_STATUSES: Final[tuple[AuditStatus, ...]] = get_args(AuditStatus)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,13 +132,18 @@ class CodeResult(Record, frozen=True, kw_only=True):
 
 
 class ProcessInfo(Record, frozen=True, kw_only=True):
-    """One long-lived command of a session. pid: None when it is over, for the number may be another's by now."""
+    """One long-lived command of a session.
+
+    pid: None while it has no process, for the number may be another's by now. running: it is not over for good; a command that
+    is started again is, between two processes, too. restarts: how often it was. exit_code, report: of its last end.
+    """
 
     id: str
     argv: tuple[str, ...]
     pid: int | None = None
     running: bool
     started_s_ago: float
+    restarts: int = 0
     exit_code: int | None = None
     report: RunReport | None = None
 
@@ -168,8 +176,8 @@ class SessionStatus(Record, frozen=True, kw_only=True):
 
     phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid, keeper_pid: of the session
     process and of its keeper, None when there is none. restarts: starts after an end that counted
-    (of a lost zygote none does), in all. reason: why it failed or is
-    down.
+    (of a lost zygote none does), in all. reason: why it failed, is down or was stopped. parent: the session whose agent's child
+    it is. orphaned_from: the one that was, until that was gone. partition: in which its name is one.
     """
 
     id: str
@@ -188,6 +196,9 @@ class SessionStatus(Record, frozen=True, kw_only=True):
     sandbox: str = "off"
     reason: str = ""
     health: str = ""
+    parent: str | None = None
+    orphaned_from: str | None = None
+    partition: str = ""
 
 
 class CallInfo(Record, frozen=True, kw_only=True):
@@ -217,6 +228,88 @@ class Event(Record, frozen=True, kw_only=True):
     incarnation: int = 0
     data: dict[str, str | int | float | bool | None] = {}
     dropped: int = 0
+
+
+class ChildInfo(Record, frozen=True, kw_only=True):
+    """A child agent of a session: its tag, and the id, name and phase of its own session."""
+
+    tag: str
+    session: str
+    name: str
+    phase: str
+
+
+class SentSignal(Record, frozen=True, kw_only=True):
+    """One numbered signal that a session's agent gave its subscribers, as it travels: `data` is the whole of it, encoded."""
+
+    number: int
+    at: float
+    data: bytes
+    session: str
+    dropped: int = 0
+
+
+class AgentSignal(Record, frozen=True, kw_only=True):
+    """One numbered signal that a session's agent gave its subscribers.
+
+    at: when the host took it (seconds since the epoch). type, source, id, subject, data, extensions: as the agent said them.
+    session: its id. dropped: how many this reader lost just before it.
+    """
+
+    number: int
+    at: float
+    type: str
+    source: str
+    id: str
+    subject: str | None = None
+    data: Any = None
+    extensions: dict[str, bool | int | str] = {}
+    session: str
+    dropped: int = 0
+
+
+class AuditEntry(Record, frozen=True, kw_only=True):
+    """One call of a tool that a model chose.
+
+    at: when it was over. code: of the error, when it did not end well. arguments_hash: of what it was given, the same for the
+    same; empty when that could not be read.
+    """
+
+    number: int
+    at: datetime
+    session: str
+    tool: str
+    status: AuditStatus
+    code: str = ""
+    duration_ms: int = 0
+    arguments_hash: str = ""
+
+
+class ToolInfo(Record, frozen=True, kw_only=True):
+    """A tool of a session. parameters: a JSON schema of type object; tier: what it needs; builtin: it comes with procession."""
+
+    name: str
+    tier: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    builtin: bool = False
+
+
+class Permissions(Record, frozen=True, kw_only=True):
+    """What calls that a model chose may use in a session. tier: this and less; consented: tools that need more."""
+
+    tier: str
+    consented: tuple[str, ...] = ()
+
+
+class PoolStatus(Record, frozen=True, kw_only=True):
+    """A worker pool at this moment: free and lent workers, and how many wait for one. overflow: how many more there may be."""
+
+    size: int
+    overflow: int
+    free: int
+    lent: int
+    waiting: int
 
 
 class Statistics(Record, frozen=True, kw_only=True):

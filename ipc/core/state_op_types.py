@@ -9,7 +9,7 @@ after it is read, by the same functions; a path is keys of maps, from the state 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, Final, TypeAlias, get_args
 
@@ -142,13 +142,19 @@ OPS: Final = frozenset(get_args(AnyOp))
 
 
 def _texts(parts: object, what: str) -> None:
-    if type(parts) is not tuple or any(type(part) is not str for part in parts):
+    if type(parts) is not tuple:
         raise Invalid(f"{what} must be a tuple of texts")
+    for part in parts:
+        if type(part) is not str:
+            raise Invalid(f"{what} must be a tuple of texts")
 
 
 def _map(value: object, what: str) -> None:
-    if type(value) is not dict or any(type(key) is not str for key in value):
+    if type(value) is not dict:
         raise Invalid(f"{what} must be a map with texts as keys")
+    for key in value:
+        if type(key) is not str:
+            raise Invalid(f"{what} must be a map with texts as keys")
 
 
 def _keep(keep: object, least: int) -> None:
@@ -164,33 +170,73 @@ def _match(key: object, values: object) -> None:
 
 def check_shape(op: AnyOp) -> None:
     """Check all of one op but its values. Raises Invalid."""
-    if type(op) not in OPS:
+    check = _SHAPES.get(type(op))
+    if check is None:
         raise Invalid(f"a {type(op).__name__} is no op")
-    path: Path = getattr(op, "path", ("-",))
+    check(op)
+
+
+def _path(op: Any) -> None:
+    path = op.path
     _texts(path, "a path")
     if not 1 <= len(path) <= PATH_PARTS_MAX:
         raise Invalid(f"a path has 1 to {PATH_PARTS_MAX} parts, not {len(path)}")
-    match op:
-        case SetState(attrs):
-            _map(attrs, "attrs")
-        case ReplaceState(state):
-            _map(state, "a state")
-        case DeleteKeys(keys):
-            _texts(keys, "keys")
-        case AppendItems(_, items, keep) | PrependItems(_, items, keep):
-            _keep(keep, 0)
-            if type(items) is not tuple:
-                raise Invalid("items must be a tuple")
-        case UpdateItem(_, key, value, attrs):
-            _match(key, (value,))
-            _map(attrs, "attrs")
-        case RemoveItems(_, key, values):
-            _match(key, values)
-        case PutEntry(_, key, _, keep):
-            _texts((key,), "a key")
-            _keep(keep, 1)
-        case AppendText(_, text):
-            _texts((text,), "what is added to a text")
+
+
+def _set_state(op: SetState) -> None:
+    _map(op.attrs, "attrs")
+
+
+def _replace_state(op: ReplaceState) -> None:
+    _map(op.state, "a state")
+
+
+def _delete_keys(op: DeleteKeys) -> None:
+    _texts(op.keys, "keys")
+
+
+def _items(op: Any, keep: object) -> None:
+    _path(op)
+    _keep(keep, 0)
+    if type(op.items) is not tuple:
+        raise Invalid("items must be a tuple")
+
+
+def _update_item(op: UpdateItem) -> None:
+    _path(op)
+    _match(op.match_key, (op.match_value,))
+    _map(op.attrs, "attrs")
+
+
+def _remove_items(op: RemoveItems) -> None:
+    _path(op)
+    _match(op.match_key, op.values)
+
+
+def _put_entry(op: PutEntry) -> None:
+    _path(op)
+    _texts((op.key,), "a key")
+    _keep(op.keep_last, 1)
+
+
+def _append_text(op: AppendText) -> None:
+    _path(op)
+    _texts((op.text,), "what is added to a text")
+
+
+_SHAPES: Final[Mapping[type, Callable[[Any], None]]] = {
+    SetState: _set_state,
+    ReplaceState: _replace_state,
+    DeleteKeys: _delete_keys,
+    SetPath: _path,
+    DeletePath: _path,
+    AppendItems: lambda op: _items(op, op.keep_last),
+    PrependItems: lambda op: _items(op, op.keep_first),
+    UpdateItem: _update_item,
+    RemoveItems: _remove_items,
+    PutEntry: _put_entry,
+    AppendText: _append_text,
+}
 
 
 def check_depth(op: AnyOp) -> None:

@@ -46,6 +46,8 @@ from procession.ipc.core.state_op_types import (
     check_depth,
     check_shape,
 )
+from procession.ipc.core.value_plain import PLAIN_BYTES_MAX, is_plain
+from procession.ipc.core.value_tags import MARK
 from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
 OPS_MAX: Final = 1_000
@@ -236,6 +238,14 @@ _APPLY: Final[Mapping[type, Callable[[dict[str, Value], Any], dict[str, Value]]]
 }
 
 
+_OPS: Final = list[AnyOp]
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_OPS).decode
+_VALUES_OF: Final[Mapping[type[Op], tuple[str, ...]]] = {
+    kind: tuple(name for name in ("attrs", "state", "items", "value") if name in kind.__struct_fields__)
+    for kind in Op.__subclasses__()
+}
+
 # -- bytes -----------------------------------------------------------------------------------------------------------
 
 
@@ -243,8 +253,11 @@ def encode_ops(ops: Sequence[AnyOp]) -> bytes:
     """Return `ops` as bytes that `decode_ops` gives back equal. Raises InvalidOp, for values that are no data too."""
     if len(ops) > OPS_MAX:
         raise InvalidOp(OPS_MAX, f"more than {OPS_MAX} ops at once")
-    rows: list[list[object]] = []
     _check_each(ops, check_shape)
+    plain_data = _encode_plain(ops)
+    if plain_data is not None:
+        return plain_data
+    rows: list[list[object]] = []
     for op in ops:
         fields = ((name, getattr(op, name)) for name in op.__struct_fields__)
         # A tuple of the op's own is written as a list, which is shorter; one that is a value stays one.
@@ -256,6 +269,17 @@ def encode_ops(ops: Sequence[AnyOp]) -> bytes:
         raise _culprit(rows) from None
     _check_each(ops, check_depth)  # after, since only now they are known to be data
     return data
+
+
+def _encode_plain(ops: Sequence[AnyOp]) -> bytes | None:
+    """Return what `encode_ops` does if that is small and nothing in it needs a tag: nearly always, and quick."""
+    if not _are_plain(ops):
+        return None
+    try:
+        data = _encode(ops)
+    except (OverflowError, UnicodeError):
+        return None
+    return data if len(data) <= PLAIN_BYTES_MAX else None
 
 
 def _check_each(ops: Sequence[AnyOp], check: Callable[[AnyOp], None]) -> None:
@@ -276,11 +300,12 @@ def _culprit(rows: list[list[object]]) -> InvalidOp:
     return InvalidOp(len(rows) - 1, "the ops are too large together")
 
 
-_OPS: Final = list[AnyOp]
-
-
 def decode_ops(data: bytes, *, nodes_max: int = RESULT_NODES_MAX) -> list[AnyOp]:
     """Return the ops of `data`, checked. Raises ProtocolBreach: bytes of `encode_ops` hold no op that says nothing."""
+    if len(data) <= min(PLAIN_BYTES_MAX, nodes_max) and MARK not in data:
+        plain = _decode_plain(data)
+        if plain is not None:
+            return plain
     rows = decode_value(data, nodes_max=nodes_max, depth_max=_OPS_DEPTH_MAX)
     if type(rows) is not list or len(rows) > OPS_MAX:
         raise ProtocolBreach("not a list of ops")
@@ -291,6 +316,27 @@ def decode_ops(data: bytes, *, nodes_max: int = RESULT_NODES_MAX) -> list[AnyOp]
     except (msgspec.ValidationError, InvalidOp):
         raise ProtocolBreach("an op that says nothing") from None
     return ops
+
+
+def _decode_plain(data: bytes) -> list[AnyOp] | None:
+    """Return what `decode_ops` does for small plain ops; None is for the longer way, which also says what is wrong."""
+    try:
+        ops = _decode(data)
+        for op in ops:
+            check_shape(op)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, Invalid):
+        return None
+    return ops if len(ops) <= OPS_MAX and _are_plain(ops) else None
+
+
+def _are_plain(ops: Sequence[AnyOp]) -> bool:
+    for op in ops:
+        for name in _VALUES_OF[type(op)]:
+            value: object = getattr(op, name)
+            # The items of an op are a tuple of its own, which is written as a list.
+            if not is_plain(list(value) if type(value) is tuple and name == "items" else value):
+                return False
+    return True
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------------

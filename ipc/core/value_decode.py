@@ -18,6 +18,7 @@ from procession.ipc.core import value_tags as tags
 from procession.ipc.core.bounds import BODY_DEPTH_MAX, BODY_NODES_MAX, RESULT_OBJECT_BYTES_MAX
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.prescan import FIXED_SIZE, measure
+from procession.ipc.core.value_plain import PLAIN_BYTES_MAX, PLAIN_DEPTH_MAX, is_plain
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -40,6 +41,10 @@ def decode_value(
         if data and FIXED_SIZE[data[0]] == len(data):
             return _decode(data)
         tagged = tags.MARK in data
+        if not tagged and len(data) <= PLAIN_BYTES_MAX and depth_max >= PLAIN_DEPTH_MAX and len(data) <= nodes_max:
+            value = _decode(data)
+            if is_plain(value):
+                return value
         _, object_bytes = measure(
             data, nodes_max=nodes_max, depth_max=tags.wire_depth(depth_max) if tagged else depth_max
         )

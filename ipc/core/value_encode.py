@@ -26,6 +26,7 @@ from procession.ipc.core.bounds import (
 )
 from procession.ipc.core.prescan import WIDE_CHAR_BYTES, measure
 from procession.ipc.core.value_hints import PLAIN, class_attribute, describe, mro, record_kind, type_name
+from procession.ipc.core.value_plain import PLAIN_BYTES_MAX, PLAIN_DEPTH_MAX, is_plain
 
 _KEY_CHARS_MAX: Final = 40
 _PATH_CHARS_MAX: Final = 200
@@ -40,6 +41,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 _SCALARS: Final = frozenset(map(id, (type(None), bool, int, float, str)))
 _LEAVES: Final = _SCALARS | {id(bytes)}
+_CONTAINERS: Final = frozenset((id(dict), id(list)))
 _INT, _STR, _BYTES, _FLOAT = id(int), id(str), id(bytes), id(float)
 _SIZED: Final = frozenset((_STR, _BYTES))
 _ONLY_STR: Final = {_STR}
@@ -86,6 +88,13 @@ def encode_value(
     """
     kind = id(type(obj))
     nodes = 1
+    if kind in _CONTAINERS and depth_max >= PLAIN_DEPTH_MAX and is_plain(obj):
+        try:
+            data = _encode(obj)
+            if len(data) <= min(PLAIN_BYTES_MAX, nodes_max, bytes_max):
+                return data
+        except (OverflowError, UnicodeError):
+            pass  # what is told below, or written as a tag
     try:
         try:
             if kind in _LEAVES and (kind not in _SIZED or len(obj) <= bytes_max):  # type: ignore[arg-type]

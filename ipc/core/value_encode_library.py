@@ -66,6 +66,8 @@ def _zone(packer: Packer, obj: Any) -> list[object]:
 
 
 def _pack_datetime(packer: Packer, obj: dt.datetime) -> object:
+    if obj.tzinfo is dt.UTC and not obj.fold:
+        return obj  # msgpack has a form for it
     payload: list[object] = [
         obj.year, obj.month, obj.day, obj.hour, obj.minute, obj.second, obj.microsecond, obj.fold,
         *_zone(packer, obj),

@@ -4,8 +4,9 @@
     reading   leader and follower: the reactor leads by default. A caller that waits becomes the leader: it polls with its own
               deadline, completes everybody's replies, and hands the role back; so its call crosses no loop and no thread.
               Callers that wait while another one leads follow: they sleep until their own reply, or until the role is free.
-    parking   the last to leave lets the reading lie for `PARK_S` when no call is open, so that a thread which calls again and
-              again takes the lead without telling the kernel each time; then the reactor takes it back by itself.
+              Who waits for something long does not lead, lest each of the quick ones beside it cross two threads.
+    parking   the last to leave lets the reading lie for a moment, so that a thread which calls again and again takes the lead
+              without telling the kernel each time; then the reactor takes it back by itself.
 
 What a message means is not decided here: `dispatch` is called with the lock held and returns what is to be run without it.
 Rules: both ends are non-blocking; nothing is ever read without the lock; whoever leaves `wait` hands the role on.
@@ -44,6 +45,11 @@ Lost = Callable[["ProtocolBreach | str"], None]
 #: How long reading may lie when the last caller has left and no call is open. What comes unasked is read this much later;
 #: that is far below what anybody sees (100 ms) and costs one wake-up for hundreds of calls.
 PARK_S: Final = 0.005
+#: The same while calls are open that nobody leads for: their answers come this much later at most, once.
+PARK_BUSY_S: Final = 0.001
+#: Who sleeps looks so often whether the reactor is stuck in a callback of the program's, and takes it for stuck after so long.
+LOOK_S: Final = 0.1
+BLOCKED_S: Final = 0.02
 #: Longest single sleep in `wait`; what waits for ever does so in pieces that every kernel timeout can hold.
 SLEEP_S_MAX: Final = 3600.0
 
@@ -116,6 +122,7 @@ class Channel:
         self._leader_thread = 0
         self._leads = 0  # how often the lead was taken
         self._followers: deque[Waitable] = deque()
+        self._sleepers: dict[int, Waitable] = {}  # who waits and will not lead, by id()
         self._paused = False  # the reactor does not read
         self._held = False  # nobody shall read
         self._park_due = False  # a timer will look whether the reactor should read again
@@ -341,6 +348,8 @@ class Channel:
         self._wake_leader()
         while self._followers:
             self.wake(self._followers.popleft())
+        while self._sleepers:
+            self.wake(self._sleepers.popitem()[1])
         return True
 
     def _spoil(self, reason: str) -> None:
@@ -435,6 +444,35 @@ class Channel:
                 with self.lock:
                     self._leave(waiter)
 
+    def sleep(self, waiter: Waitable, until: float) -> None:
+        """Wait as `wait` does, for something long: in nobody's way, while the reactor or another caller reads.
+
+        While something of the program's blocks the reactor nobody may be reading, so then it leads like any other.
+        """
+        while not self._is_blocked():
+            gate = threading.Lock()
+            gate.acquire()
+            try:
+                with self.lock:
+                    if waiter.outcome is not None or waiter.items or self.closed:
+                        return
+                    waiter.gate = gate
+                    self._sleepers[id(waiter)] = waiter
+                    self.unpark()
+                if gate.acquire(timeout=min(max(0.0, until - _monotonic()), LOOK_S)) or _monotonic() >= until:
+                    return
+            finally:
+                with self.lock:
+                    waiter.gate = None
+                    self._sleepers.pop(id(waiter), None)
+        self.wait(waiter, until)
+
+    def _is_blocked(self) -> bool:
+        since = self._reactor.busy_since()
+        if since is None:
+            return False
+        return _monotonic() - since > BLOCKED_S or self._reactor.thread_id() == _ident()
+
     def _lead(self, waiter: Waitable, until: float) -> None:
         poll = self._poll.poll
         while not (waiter.outcome is not None or waiter.items or self.closed):
@@ -480,7 +518,7 @@ class Channel:
             if follower.gate is not None:
                 self.wake(follower)
                 return
-        if self._pending is None or self._pending():
+        if self._pending is None:
             self._resume()
         elif not self._park_due and self._paused:
             self._park()
@@ -488,7 +526,8 @@ class Channel:
     def _park(self) -> None:
         self._park_due = True
         self._park_leads = self._leads
-        self._reactor.call_at(_monotonic() + PARK_S, self._unpark_turn)
+        assert self._pending is not None, "without it nothing is parked"
+        self._reactor.call_at(_monotonic() + (PARK_BUSY_S if self._pending() else PARK_S), self._unpark_turn)
 
     def _unpark_turn(self) -> None:
         with self.lock:

@@ -120,9 +120,9 @@ def rest_of(stream: IO[bytes] | None) -> str:
 
 
 @contextlib.contextmanager
-def host_up(data_dir: Path) -> Iterator[Path]:
+def host_up(data_dir: Path, *options: str) -> Iterator[Path]:
     """Run `procession up -d` for the time of a `with`, and `down` after it."""
-    up = procession("up", "-d", "--data-dir", data_dir)
+    up = procession("up", "-d", "--data-dir", data_dir, *options)
     assert up.code == 0, up.err
     try:
         yield data_dir

@@ -17,6 +17,7 @@ from procession.agent_proc.agent.change import Change, Moment
 from procession.agent_proc.agent.code_session import bounds
 from procession.agent_proc.agent.code_session.functions import ACTIONS, QUERIES
 from procession.agent_proc.agent.code_session.messages import new_message
+from procession.agent_proc.agent.code_session.news import News, news
 from procession.agent_proc.agent.code_session.sizes import held_bytes
 from procession.agent_proc.agent.code_session.state import Budgets, empty_state
 from procession.agent_proc.agent.directives import Directive
@@ -62,6 +63,7 @@ class Played:
         before = copy.deepcopy(self.state)
         after = apply(self.state, ops, checked=True)
         assert self.state == before
+        check_told(before, after, news(self.state, after, ops, str(RECORD["id"])))
         self.state = after
         self.directives = change.directives
         self.wait(seconds=1)
@@ -114,6 +116,8 @@ def check_bounds(state: State) -> None:
     assert len(state["pending_memories"]["items"]) <= 500
     assert len(state["pending_memories"]["agent_decisions"]) <= 100
     assert len(state["access_log"]) <= 1000
+    assert len(state["memories"]) <= 10_000
+    assert all(memory["id"] == name for name, memory in state["memories"].items())
     context = state["working_context"]
     assert len(context["items"]) <= 11
     assert context["current_tokens"] == sum(item["tokens"] for item in context["items"].values())
@@ -123,6 +127,20 @@ def check_bounds(state: State) -> None:
     assert state_bytes(state) <= state["budgets"]["state_bytes_max"]
     assert state["is_streaming"] == (state["streaming_message"] is not None)
     assert state["is_streaming"] == (state["streaming_message_id"] is not None)
+
+
+def check_told(before: State, after: State, told: News) -> None:
+    """Check that who follows the session is told of every field that changed, but for the counts that go with them."""
+    fields = {data.get("field") for _, data in told}
+    types = {type_.removeprefix("procession.") for type_, _ in told}
+    for field in before:
+        if before[field] == after[field] or field in ("sizes", "memories"):
+            continue
+        if field in ("is_streaming", "streaming_message", "streaming_message_id"):
+            assert any(type_.startswith("session.stream.") for type_ in types), f"{field} changed"
+        else:
+            own = {"messages": "session.message.appended", "file_reads": "file.read", "file_writes": "file.write"}
+            assert field in fields or own.get(field) in types, f"{field} changed"
 
 
 def counted(state: State) -> dict[str, int]:
@@ -140,6 +158,7 @@ def counted(state: State) -> dict[str, int]:
         "working_context": sum(map(held_bytes, state["working_context"]["items"].values())),
         "pending_memories": sum(map(held_bytes, pending["items"].values())),
         "agent_decisions": sum(map(held_bytes, pending["agent_decisions"])),
+        "memories": sum(map(held_bytes, state["memories"].values())),
     }
 
 

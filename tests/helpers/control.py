@@ -59,6 +59,8 @@ class Held:
 class ActedBackend:
     """`echo` gives its payload back; `run` does what its label says; what follows goes on until it is cancelled."""
 
+    data_dir = Path("/data")
+
     def __init__(self) -> None:
         self.held: list[Held] = []
         self.requests: list[Request] = []

@@ -6,6 +6,7 @@ outcome from another thread, before `submit` returns, after a cancel, or never.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -44,6 +45,7 @@ class FakeBackend:
     open: list[FakeTicket] = field(default_factory=list)
     on_cancel: Callable[[FakeTicket], None] | None = None
     closed: bool = False
+    data_dir: Path = Path("/data")
 
     def call(self, request: Request) -> Response:
         self.requests.append(request)

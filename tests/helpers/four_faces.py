@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from procession import AsyncHost, Host, Process, Sandbox, Session
+from procession.api.agent_verbs import SessionContext, SessionFiles, SessionMemory, SessionPrompts, SessionStreaming
 from procession.api.follow import Follow
 from procession.api.futures import CallFuture
 
 FACES = ("Host", "AsyncHost", "Host.connect", "AsyncHost.connect")
 
 OFF = Sandbox.off()
+PARTS = (SessionContext, SessionMemory, SessionFiles, SessionStreaming, SessionPrompts)
 
 
 class Answer:
@@ -59,6 +61,8 @@ class Awaited:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.handle, name)
+        if isinstance(found, PARTS):
+            return Awaited(found)
         return (lambda *args, **kwargs: Answer(found(*args, **kwargs))) if callable(found) else found
 
     def __repr__(self) -> str:

@@ -60,22 +60,23 @@ def read_rows() -> dict[str, Row]:
     return {row_id: Row(row_id, row["fault"], row["promise"], row["due"]) for row_id, row in table.items()}
 
 
-def collect_marks(sources: list[Source] | None = None) -> list[Mark]:
-    """Find every guarantee mark of the tests; raise ValueError for an id that is not written out."""
-    return [mark for source in (sources or test_sources()) for mark in _marks_below(source.tree(), source.path, "")]
+def collect_marks(sources: list[Source] | None = None, kind: str = MARK) -> list[Mark]:
+    """Find every mark of a kind in the tests; raise ValueError for an id that is not written out."""
+    found = sources or test_sources()
+    return [mark for source in found for mark in _marks_below(source.tree(), source.path, "", kind)]
 
 
-def _marks_below(node: ast.AST, path: Path, name: str) -> Iterator[Mark]:
+def _marks_below(node: ast.AST, path: Path, name: str, kind: str = MARK) -> Iterator[Mark]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from _marks_below(child, path, f"{name}::{child.name}" if name else child.name)
+            yield from _marks_below(child, path, f"{name}::{child.name}" if name else child.name, kind)
             continue
-        if isinstance(child, ast.Call) and _called(child.func) == MARK:
+        if isinstance(child, ast.Call) and _called(child.func) == kind:
             for argument in child.args:
                 if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
-                    raise ValueError(f"{path}:{child.lineno}: a guarantee's id is written out, not computed")
+                    raise ValueError(f"{path}:{child.lineno}: the id of a {kind} is written out, not computed")
                 yield Mark(argument.value, path, name)
-        yield from _marks_below(child, path, name)
+        yield from _marks_below(child, path, name, kind)
 
 
 def _called(function: ast.expr) -> str:
@@ -90,13 +91,13 @@ def render_page(rows: dict[str, Row], marks: list[Mark]) -> str:
     """Write the page: the rows that have a test, in order of their ids."""
     lines = []
     for row in sorted(rows.values(), key=lambda row: row.id):
-        tests = sorted({_link(mark) for mark in marks if mark.id == row.id})
+        tests = sorted({link(mark) for mark in marks if mark.id == row.id})
         if tests:
             lines.append(f"| {row.id} | {row.fault} | {row.promise} | {'<br>'.join(tests)} |\n")
     return HEAD + "".join(lines)
 
 
-def _link(mark: Mark) -> str:
+def link(mark: Mark) -> str:
     return f"[{mark.test or mark.path.name}](../{mark.path.as_posix()})"
 
 

@@ -17,7 +17,7 @@ from procession.ipc.core import frames, status_page
 from procession.ipc.core.backend import Outcome, Request
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import ProcessionError, SessionDied, SessionNotRunning, to_data
-from procession.ipc.core.messages import Call, Cancel, Failed, Message, Ready, Reply, decoder, encode
+from procession.ipc.core.messages import Arena, Call, Cancel, Failed, Message, Ready, Reply, decoder, encode
 from procession.ipc.core.operations import OPERATIONS, Nothing
 from procession.ipc.core.records import OutputChunk
 from procession.ipc.core.status_page import StatusPage
@@ -78,6 +78,8 @@ class Peer:
         self.lost: list[Any] = []
         self.outcomes = Outcomes()
         self.inc = 0
+        self.commits: list[bytes] = []
+        self.followed = (False, False)
         self.calls = SessionCalls(
             reactor,
             session=SESSION,
@@ -85,6 +87,8 @@ class Peer:
             other=self.others.append,
             output=self.chunks.append,
             wake=self._wake,
+            commit=self.commits.append,
+            followed=lambda: self.followed,
         )
         self._arena_bytes = arena_bytes
         self._heard: list[Any] = []
@@ -158,15 +162,21 @@ class Peer:
         status_page.write(page, StatusPage(1, running, last, 0, 0))
         os.pwrite(self._memory[0], page, 0)
 
+    def read(self, place: Arena) -> bytes:
+        """Read what the host put into the arena."""
+        return os.pread(self._memory[1], place.length, place.offset)
+
     def hear(self, kind: type[Message] = Call) -> Any:
         """Return the next message of a kind, reading for it; others before it are dropped."""
-        while True:
-            while self._heard:
-                message = self._heard.pop(0)
-                if type(message) is kind:
-                    return message
-            data = os.read(self._r, 65536)
-            self._heard += [_read(payload) for _, payload in self._decoder.feed(data)]
+        while type(message := self.hear_first()) is not kind:
+            pass
+        return message
+
+    def hear_first(self) -> Any:
+        """Return the next message, whatever it is."""
+        while not self._heard:
+            self._heard += [_read(payload) for _, payload in self._decoder.feed(os.read(self._r, 65536))]
+        return self._heard.pop(0)
 
     def hear_cancel(self) -> int:
         """Return the number that a cancel names."""

@@ -30,7 +30,7 @@ from procession.host.core.lifecycle_values import (
     SendShutdown,
     SettleCalls,
 )
-from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy
+from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy
 
 STEPS_MAX = 400  # a session that has not come to rest by then never will
 

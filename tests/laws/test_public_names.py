@@ -17,11 +17,16 @@ ERRORS = """
     ToolLimitExceeded ToolOutOfMemory ToolOutcomeUnknown ToolRaised ToolResultInvalid ToolTimedOut
 """.split()
 
-FACES = "AsyncHost AsyncProcess AsyncSession CallFuture Host IsolatedExecutor Process Session isolated".split()
+FACES = """
+    AsyncHost AsyncProcess AsyncSession AsyncWorkerPool CallFuture Host IsolatedExecutor Process Session WorkerPool isolated
+    Agent tool tool_messages
+""".split()
 
 VALUES = """
-    CallInfo CodeResult CommandResult Event KillReceipt Limits OutputChunk ProcessInfo RunReport Sandbox SessionStatus
-    Statistics StoryDone Transition
+    AccessStats AgentSignal AgentStatus AuditEntry CallInfo ChildInfo CodeResult CommandResult ContextItem DebugEvent
+    Event Finished KillReceipt Limits Memory Message MessagePage OutputChunk PendingMemory Permissions PoolStatus
+    ProcessInfo PromotionStats ReasoningStep RunReport Sandbox SessionRecord SessionStatus Statistics StoryDone Todo
+    ToolCallRecord ToolInfo ToolResult Transition
 """.split()
 
 PUBLIC = sorted([*ERRORS, *FACES, *VALUES, "__version__"])
@@ -33,7 +38,7 @@ def test_all_is_exactly_the_listed_names() -> None:
 
 
 def test_no_other_name_is_public() -> None:
-    rooms_and_modules = {"ipc", "host", "api", "agent_proc", "testing"}
+    rooms_and_modules = {"ipc", "host", "api", "agent_proc", "agent", "testing"}
     visible = {name for name in vars(procession) if not name.startswith("_")}
     assert visible - set(PUBLIC) - rooms_and_modules == {"TYPE_CHECKING"}
 

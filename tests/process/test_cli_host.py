@@ -12,6 +12,7 @@ import pytest
 
 from helpers.cli import Terminal, environment, host_up, is_over, line_of, procession, rest_of, running
 from helpers.waiting import wait_until
+from procession import Host
 
 pytestmark = pytest.mark.process
 
@@ -178,6 +179,35 @@ def test_nothing_was_started_by_a_wrong_command_line(host: Path) -> None:
     assert procession("new", "--memory", "12Q", "--name", "wrong", "--data-dir", host).code == 2
     assert procession("new", "--sandbox", "strict", "--name", "wrong", "--data-dir", host).code == 5
     assert "wrong" not in [one["name"] for one in procession("ps", "--all", "--json", "--data-dir", host).json]
+
+
+def test_two_dots_are_the_folder_above_where_somebody_types_them(host: Path, tmp_path: Path) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(below)
+    for typed, cwd, expected in (
+        ("..", below, tmp_path / "a"),
+        ("../..", below, tmp_path),
+        ("link/..", tmp_path, tmp_path / "a"),
+        ("link", tmp_path, tmp_path / "link"),
+    ):
+        ident = procession("new", typed, "--data-dir", host, cwd=cwd).out.strip()
+        (found,) = [one for one in ask(host, "ps") if one["id"] == ident]  # type: ignore[attr-defined]
+        assert found["project"] == str(expected)
+        procession("rm", ident, "--data-dir", host)
+    procession("new", "../nowhere", "--data-dir", host, cwd=below).refused(2, f"{tmp_path}/a/nowhere")
+
+
+def test_a_host_is_told_what_its_sessions_get(tmp_path: Path) -> None:
+    own = ["--default-language", "rs", "--default-config", "model=of mine", "--default-config", "max_tokens=7"]
+    with host_up(tmp_path / "host", *own) as data_dir, Host.connect(data_dir) as client:
+        ident = procession("new", "--data-dir", data_dir).out.strip()
+        record = client.session(ident).get_session()
+        assert (record.language, record.config["model"], record.config["max_tokens"]) == ("rust", "of mine", 7)
+    wrong = ("--default-language", "cobol", "--default-config", "temperature=9")
+    for way in ((), ("-d",)):
+        procession("up", *way, *wrong, "--data-dir", tmp_path / "no").refused(2, "temperature", "cobol")
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_project_that_is_open_already_is_refused_with_its_session(host: Path, tmp_path: Path) -> None:
@@ -390,7 +420,7 @@ def test_json_has_the_keys_of_the_records(host: Path, session: str) -> None:
     assert set(status) == {"running", "statistics", "phases"}  # type: ignore[call-overload]
     assert {"pid", "sessions", "calls", "rss_bytes"} <= set(ask(host, "stats"))  # type: ignore[call-overload]
     inspected = ask(host, "inspect", session)
-    assert set(inspected) == {"status", "calls", "processes", "last_report"}  # type: ignore[call-overload]
+    assert set(inspected) == {"status", "calls", "processes", "children", "last_report"}  # type: ignore[call-overload]
     assert "exec" in [call["op"] for call in inspected["calls"]]  # type: ignore[index]
     chunks = ask(host, "logs", session)
     assert [chunk["text"] for chunk in chunks] == ["printed\n"]  # type: ignore[attr-defined]

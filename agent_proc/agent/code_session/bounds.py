@@ -21,12 +21,20 @@ FILES_MAX: Final = 1_000
 """Of reads, and as many of writes."""
 PENDING_MEMORIES_MAX: Final = 500
 AGENT_DECISIONS_MAX: Final = 100
+MEMORIES_MAX: Final = 10_000
+RECALLED_MAX: Final = 50
+PROMOTED_MAX: Final = 300
+"""Of one promotion: each may drop what waited and what it takes the place of, and a command has at most 1000 ops."""
 ACCESSES_MAX: Final = 1_000
 CONTEXT_TOKENS_MAX: Final = 12_000
 
 # -- bytes -----------------------------------------------------------------------------------------------------------
 ELEMENT_BYTES_MAX: Final = 4 * MiB
 """One message, as it is written; steps, tool calls, todos, prompts and memories are held to the same."""
+MEMORY_BYTES_MAX: Final = 2_000
+QUERY_BYTES_MAX: Final = 1_000
+FORGET_REASON_BYTES_MAX: Final = 500
+"""These three are the contract's: of what is remembered in one call, looked for, and given as a reason to forget."""
 STATE_BYTES_MAX: Final = RESULT_OBJECT_BYTES_MAX
 """64 MiB: no snapshot of more could be read back."""
 STATE_BYTES_LEAST: Final = 1 * MiB

@@ -2,8 +2,8 @@
 
     ACTIONS  (state, moment, **parameters) -> Change        QUERIES  (state, **parameters) -> value
 
-They are *not* all of the Session API: what concerns the record (config, language, name) is in `record/`, and
-`run_promotion_now` is the server's, between promotion_candidates and record_promotion.
+They are *not* all of the Session API: what concerns the record (config, language, name) is in `record/`, and `recall` is the
+server's (`agent_memory.py`), which has the index.
 
 Rules: a function changes nothing that it is given, and does not keep it either; a query that counts as a use is an action.
 """
@@ -18,6 +18,7 @@ from procession.agent_proc.agent.change import Change
 from procession.agent_proc.agent.code_session import (
     access_log,
     files,
+    long_term,
     messages,
     pending_memories,
     promotion,
@@ -69,7 +70,10 @@ ACTIONS: Final[Mapping[str, Callable[..., Change]]] = MappingProxyType(
             promotion.enable_promotion,
             promotion.disable_promotion,
             promotion.set_promotion_interval,
-            promotion.record_promotion,
+            promotion.promote,
+            long_term.remember,
+            long_term.forget,
+            long_term.record_recall,
             view.set_scroll_offset,
         )
     }
@@ -94,6 +98,8 @@ QUERIES: Final[Mapping[str, Callable[..., Value]]] = MappingProxyType(
             access_log.get_access_stats,
             promotion.promotion_candidates,
             promotion.get_promotion_stats,
+            long_term.get_memory,
+            long_term.get_memories,
         )
     }
 )

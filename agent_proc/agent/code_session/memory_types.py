@@ -1,6 +1,6 @@
 """What a memory can be: its type, where it came from, and how sure it is. Closed tables, the contract's.
 
-It is *not* a memory: pending ones are in `pending_memories.py`, and kept ones in a store of the host.
+It is *not* a memory: pending ones are in `pending_memories.py`, and kept ones in `long_term.py`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from procession.agent_proc.agent.code_session.checks import (
 )
 from procession.agent_proc.agent.code_session.memory_types import SOURCES, TYPES, a_confidence
 from procession.agent_proc.agent.code_session.sizes import accounted, checked_size, held_bytes
-from procession.agent_proc.agent.directives import Emit
 from procession.ipc.core.state_ops import AnyOp, DeletePath, PutEntry, State, Value
 
 CODE: Final = "invalid_memory"
@@ -35,10 +34,6 @@ READY_SCORE: Final = 0.6
 """From this importance on an item is offered, and promoted unless another threshold is asked for."""
 DEFAULT_SCORE: Final = 0.5
 DECISION_SCORE: Final = 1.0
-
-PROMOTION_DUE: Final = "procession.memory.promotion.due"
-"""The signal to itself by which a session is told to promote at once; its data is `{"reason": Reason}`."""
-Reason = Literal["pending_full", "agent_decision"]
 
 ITEMS: Final = ("pending_memories", "items")
 DECISIONS: Final = BoundedList("agent_decisions", ("pending_memories", "agent_decisions"), AGENT_DECISIONS_MAX, CODE)
@@ -75,42 +70,41 @@ def _new_memory(given: object, moment: Moment, suggested_by: Literal["implicit",
 def add_pending_memory(state: State, moment: Moment, item: Value) -> Change:
     """Add an item, or put it anew under its id; answer with it, or with None when it is itself the one that goes.
 
-    A full store asks for a promotion. Raises InvalidRequest, code invalid_memory.
+    Raises InvalidRequest, code invalid_memory.
     """
     made = _new_memory(item, moment, "implicit")
     items = pending_items(state)
     growth = checked_size(state, made, "memory", code=CODE).held_bytes
     ops: list[AnyOp] = []
-    count = len(items)
     if made["id"] in items:
         growth -= held_bytes(items[made["id"]])
-    elif count < PENDING_MEMORIES_MAX:
-        count += 1
-    else:
+    elif len(items) >= PENDING_MEMORIES_MAX:
         least = min(items.values(), key=lambda other: other["importance_score"])  # the first, so the oldest, of equals
         if made["importance_score"] < least["importance_score"]:
-            return Change().asking(_due("pending_full"))
+            return Change()
         growth -= held_bytes(least)
         ops.append(DeletePath((*ITEMS, least["id"])))
     ops += (PutEntry(ITEMS, made["id"], made), *accounted(state, {"pending_memories": growth}))
-    change = Change(tuple(ops), made)
-    is_full = count + len(DECISIONS.items(state)) >= PENDING_MEMORIES_MAX
-    return change.asking(_due("pending_full")) if is_full else change
+    return Change(tuple(ops), made)
 
 
 def add_agent_memory_decision(state: State, moment: Moment, item: Value) -> Change:
-    """Add a decision, as important as can be; answer with it, and ask for a promotion.
+    """Add a decision, as important as can be, and answer with it.
 
     Raises InvalidRequest, code invalid_memory.
     """
     made = _new_memory(item, moment, "agent")
-    return Change(DECISIONS.append(state, made, "memory"), made).asking(_due("agent_decision"))
+    return Change(DECISIONS.append(state, made, "memory"), made)
 
 
 def clear_promoted_memories(state: State, _moment: Moment, ids: Value) -> Change:
     """Drop the items with these ids, and all decisions, whatever the ids."""
     wanted = [an_id(one, f"ids[{index}]", code=CODE) for index, one in enumerate(a_list(ids, "ids", code=CODE))]
-    return Change((*drop_items(state, wanted), *DECISIONS.clear(state)))
+    items = pending_items(state)
+    found = [one for one in dict.fromkeys(wanted) if one in items]
+    freed = sum(held_bytes(items[one]) for one in found)
+    dropped = (DeletePath((*ITEMS, one)) for one in found)
+    return Change((*dropped, *accounted(state, {"pending_memories": -freed}), *DECISIONS.clear(state)))
 
 
 # -- queries ---------------------------------------------------------------------------------------------------------
@@ -131,15 +125,3 @@ def pending_items(state: State) -> Mapping[str, Mapping[str, Value]]:
     """Return the items by id, without the decisions."""
     items: Mapping[str, Mapping[str, Value]] = state["pending_memories"]["items"]
     return items
-
-
-def drop_items(state: State, ids: list[str]) -> tuple[AnyOp, ...]:
-    """Return the ops that drop the items with these ids; those that are not there are ignored."""
-    items = pending_items(state)
-    found = [one for one in dict.fromkeys(ids) if one in items]
-    freed = sum(held_bytes(items[one]) for one in found)
-    return *(DeletePath((*ITEMS, one)) for one in found), *accounted(state, {"pending_memories": -freed})
-
-
-def _due(reason: Reason) -> Emit:
-    return Emit(PROMOTION_DUE, {"reason": reason}, to="self")

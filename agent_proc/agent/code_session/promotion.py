@@ -1,11 +1,10 @@
-"""Promotion: which of what the session knows becomes long-term memory, and what of it is then settled here.
+"""Promotion: which of what the session knows becomes long-term memory, and when.
 
-    promotion_candidates(state) --> [the host's store keeps them] --> record_promotion(state, those that it kept)
+    promotion_candidates(state) --> promote(state): kept in `memories`, and settled where they came from, in one change
 
-It is *not* the store, nor the timer: the server looks at `promotion_enabled` and `promotion_interval_ms`, and at the signal
-PROMOTION_DUE. Rules: candidates are items of the working context, pending items and decisions of the agent, the most
-important first; what is settled is exactly what was kept and has not changed since, so that nothing is lost when keeping
-fails, and nothing is kept twice when it does not.
+It is *not* the timer: the server asks `promotion_wait_ms` and runs `promote` then. Rules: candidates are items of the working
+context, pending items and decisions of the agent, the most important first; what is settled is exactly what was kept, so
+nothing is lost when there is more than one run takes, and nothing is kept twice.
 """
 
 from __future__ import annotations
@@ -17,30 +16,29 @@ from typing import Final
 import msgspec
 
 from procession.agent_proc.agent.change import Change, Moment
-from procession.agent_proc.agent.code_session.bounds import PROMOTION_INTERVAL_MS_MAX
-from procession.agent_proc.agent.code_session.checks import (
-    a_choice,
-    a_list,
-    a_share,
-    a_text,
-    a_whole_number,
-    an_element,
+from procession.agent_proc.agent.code_session.bounds import (
+    PENDING_MEMORIES_MAX,
+    PROMOTED_MAX,
+    PROMOTION_INTERVAL_MS_MAX,
 )
+from procession.agent_proc.agent.code_session.checks import a_share, a_whole_number
+from procession.agent_proc.agent.code_session.long_term import FIELD, kept, new_memory
 from procession.agent_proc.agent.code_session.memory_scoring import importance, minutes_between
 from procession.agent_proc.agent.code_session.pending_memories import (
     DECISIONS,
+    ITEMS,
     READY_SCORE,
-    drop_items,
     pending_items,
     ready,
 )
 from procession.agent_proc.agent.code_session.sizes import accounted, held_bytes
-from procession.ipc.core.state_ops import AnyOp, SetPath, SetState, State, Value
+from procession.ipc.core.state_ops import AnyOp, AppendItems, DeletePath, SetPath, SetState, State, Value
 
 THRESHOLD: Final = READY_SCORE
+CLOSE_THRESHOLD: Final = 0.4
+"""When the session is stopped: it is the last chance for a while."""
 PER_RUN_MAX: Final = 20
 """So that one run does not keep a session waiting; the rest is there for the next."""
-ORIGINS: Final = ("context", "pending", "decision")
 CODE: Final = "invalid_promotion"
 
 _SOURCE_TYPES: Final[Mapping[str, str]] = {"inferred": "agent", "explicit": "user", "tool": "tool"}
@@ -73,42 +71,55 @@ def set_promotion_interval(_state: State, _moment: Moment, interval_ms: Value) -
     return Change.set(promotion_interval_ms=interval_ms)
 
 
-def record_promotion(state: State, moment: Moment, promoted: Value) -> Change:
-    """Settle a run: `promoted` are those candidates that were kept, as they were given; answer with their number.
+def promote(state: State, moment: Moment, threshold: Value = THRESHOLD, count_max: Value = PER_RUN_MAX) -> Change:
+    """Keep the candidates of now for long, settle them where they came from, and answer with how many memories were kept.
 
-    A pending item or a decision is dropped, an item of the context marked, unless it was changed in the meantime.
+    A pending item or a decision is dropped, an item of the context marked. The run is counted even when it keeps nothing.
     Raises InvalidRequest, code invalid_promotion.
     """
-    kept = {_settled(one, f"promoted[{index}]") for index, one in enumerate(a_list(promoted, "promoted", code=CODE))}
-    items = [one["id"] for one in pending_items(state).values() if ("pending", one["id"], one["content"]) in kept]
-    decisions = [one["id"] for one in DECISIONS.items(state) if ("decision", one["id"], one["content"]) in kept]
-    keys = [key for key, item in _context(state).items() if ("context", key, content_of(item["value"])) in kept]
+    a_whole_number(count_max, "count_max", 1, PROMOTED_MAX, code=CODE)
+    chosen = promotion_candidates(state, moment.at, threshold, count_max)
     stats = state["promotion_stats"]
     run = {
         "last_run": moment.at,
-        "total_promoted": stats["total_promoted"] + len(kept),
+        "total_promoted": stats["total_promoted"] + len(chosen),
         "runs": stats["runs"] + 1,
     }
-    ops: list[AnyOp] = [*drop_items(state, items), *DECISIONS.remove(state, decisions), *_marked(state, moment, keys)]
-    return Change((*ops, SetState({"promotion_stats": run})), len(kept))
+    ops = _promoted(state, moment, chosen) if chosen else ()
+    return Change((*ops, SetState({"promotion_stats": run})), len(chosen))
 
 
-def _settled(given: Value, what: str) -> tuple[str, str, str]:
-    """Return what tells one candidate, and one version of it, from others."""
-    candidate = an_element(given, what, code=CODE)
+def _promoted(state: State, moment: Moment, chosen: list[Value]) -> tuple[AnyOp, ...]:
+    """Return the ops that keep these candidates and settle them, with what each collection grows or shrinks by."""
+    items = [pending_items(state)[one["id"]] for one in chosen if one["origin"] == "pending"]
+    decisions = DECISIONS.items(state)[: sum(one["origin"] == "decision" for one in chosen)]  # the oldest come first
+    context = [_context(state)[one["id"]] for one in chosen if one["origin"] == "context"]
+    made = sorted((_memory_of(one, moment) for one in chosen), key=lambda memory: memory["created_at"])
+    kept_ops, growth = kept(state, made)
+    changes = {
+        FIELD: growth,
+        "pending_memories": -sum(map(held_bytes, items)),
+        "agent_decisions": -sum(map(held_bytes, decisions)),
+        "working_context": sum(held_bytes({**item, "promoted_at": moment.at}) - held_bytes(item) for item in context),
+    }
     return (
-        a_choice(candidate.get("origin"), f"{what}: origin", ORIGINS, code=CODE),
-        a_text(candidate.get("id"), f"{what}: id", code=CODE),
-        a_text(candidate.get("content"), f"{what}: content", code=CODE),
+        *(DeletePath((*ITEMS, item["id"])) for item in items),
+        *_without_oldest(state, len(decisions)),
+        *(SetPath(("working_context", "items", item["key"], "promoted_at"), moment.at) for item in context),
+        *kept_ops,
+        *accounted(state, changes),
     )
 
 
-def _marked(state: State, moment: Moment, keys: list[str]) -> tuple[AnyOp, ...]:
-    """Return the ops that mark these items of the context as promoted."""
-    items = [_context(state)[key] for key in keys]
-    growth = sum(held_bytes({**item, "promoted_at": moment.at}) - held_bytes(item) for item in items)
-    marks = (SetPath(("working_context", "items", key, "promoted_at"), moment.at) for key in keys)
-    return *marks, *accounted(state, {"working_context": growth})
+def _without_oldest(state: State, count: int) -> tuple[AnyOp, ...]:
+    """Return the op that drops the oldest decisions; ids of decisions may repeat, so they are not found by these."""
+    return (AppendItems(DECISIONS.path, (), len(DECISIONS.items(state)) - count),) if count else ()
+
+
+def _memory_of(candidate: Mapping[str, Value], moment: Moment) -> dict[str, Value]:
+    """Return a candidate as it is kept. The id of a context item is its key, and another value by it another memory."""
+    fields = {name: value for name, value in candidate.items() if name not in ("origin", "suggested_by")}
+    return new_memory({**fields, "id": moment.new_id()} if candidate["origin"] == "context" else fields)
 
 
 # -- queries ---------------------------------------------------------------------------------------------------------
@@ -127,6 +138,23 @@ def promotion_candidates(
     candidates += [_of_context(item, at) for item in _context(state).values() if _can_be_memory(item)]
     candidates.sort(key=lambda candidate: -candidate["importance_score"])
     return [candidate for candidate in candidates if candidate["importance_score"] >= least][:most]
+
+
+def promotion_wait_ms(state: State, at: dt.datetime) -> int | None:
+    """Return in how many milliseconds the session should promote by itself, None while there is nothing for it to do.
+
+    At once when the agent decided something, and when there is no room for more to wait.
+    """
+    if not state["promotion_enabled"]:
+        return None
+    if DECISIONS.items(state):
+        return 0
+    interval_ms: int = state["promotion_interval_ms"]
+    items = pending_items(state).values()
+    if any(item["importance_score"] >= THRESHOLD for item in items):
+        return 0 if len(items) >= PENDING_MEMORIES_MAX else interval_ms
+    context = (_of_context(item, at) for item in _context(state).values() if _can_be_memory(item))
+    return interval_ms if any(one["importance_score"] >= THRESHOLD for one in context) else None
 
 
 def get_promotion_stats(state: State) -> dict[str, Value]:

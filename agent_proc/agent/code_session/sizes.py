@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from procession.agent_proc.agent.code_session.bounds import ELEMENT_DEPTH_MAX, STATE_RESERVE_BYTES
 from procession.ipc.core.bounds import RESULT_NODES_MAX, RESULT_OBJECT_BYTES_MAX
@@ -32,8 +32,10 @@ _VALUE_BYTES: Final = RESULT_OBJECT_BYTES_MAX // RESULT_NODES_MAX + 1
 _LIST_BYTES, _EMPTY_DICT_BYTES = 72, 80
 _DICT_BYTES: Final = 160 + 72 + 2 * _VALUE_BYTES
 """What a reader reckons with for a map, and for the tag and the list that carry one whose keys are not all texts."""
-_TIME_WRITTEN_BYTES, _TIME_HELD_BYTES = 24, 1_000
-"""A time in UTC is written as a map that holds a list of eleven values."""
+_TIME_WRITTEN_BYTES, _TIME_HELD_BYTES = 15, 64
+"""A time in UTC is written in at most so many bytes, as msgpack has it, and read as one small object."""
+_FLAT_ITEMS_MAX: Final = 32
+"""A map of more is walked like any other."""
 
 TOO_LARGE: Final = "message_too_large"
 STATE_TOO_LARGE: Final = "state_too_large"
@@ -92,6 +94,10 @@ def _placed(value: object, what: str) -> UnsupportedValue | None:
 
 def _walk(value: object, bytes_max: int) -> Size:
     """Walk level by level; every value is counted before those in it are looked at, so nothing has to be small."""
+    if type(value) is dict and len(value) <= _FLAT_ITEMS_MAX and (flat := _flat(value)) is not None:
+        if flat.written_bytes > bytes_max:
+            raise _TooLargeToWalk
+        return flat
     written, held = _HEADER_BYTES, _VALUE_BYTES
     level: list[object] = [value]
     for depth in range(ELEMENT_DEPTH_MAX + 1):
@@ -130,7 +136,7 @@ def _walk(value: object, bytes_max: int) -> Size:
                 if written > bytes_max:
                     raise _TooLargeToWalk
                 inner += items
-            elif kind is dt.datetime and item.tzinfo is dt.UTC:  # type: ignore[attr-defined]
+            elif kind is dt.datetime and item.tzinfo is dt.UTC and not item.fold:  # type: ignore[attr-defined]
                 written += _TIME_WRITTEN_BYTES
                 held += _TIME_HELD_BYTES
             else:
@@ -143,6 +149,36 @@ def _walk(value: object, bytes_max: int) -> Size:
             return Size(written, held)
         level = inner
     raise _too_deep()
+
+
+def _flat(entries: dict[Any, Any]) -> Size | None:
+    """Return what the walk does for a map that holds no more maps or lists, as most messages are; None for another."""
+    count = len(entries)
+    written = _HEADER_BYTES * (1 + 2 * count)
+    held = _VALUE_BYTES * (1 + 2 * count) + (_DICT_BYTES if count else _EMPTY_DICT_BYTES)
+    for key, item in entries.items():
+        if type(key) is not str or not key.isascii():
+            return None
+        kind = type(item)
+        size = len(key)
+        if kind is str:
+            if not item.isascii():
+                return None
+            size += len(item)
+        elif kind is dt.datetime:
+            if item.tzinfo is not dt.UTC or item.fold:
+                return None
+            written += _TIME_WRITTEN_BYTES
+            held += _TIME_HELD_BYTES
+        elif kind is dict:
+            if item:
+                return None
+            held += _EMPTY_DICT_BYTES
+        elif item is not None and kind is not bool and kind is not float:
+            return None
+        written += size
+        held += size
+    return Size(written, held)
 
 
 def _too_deep() -> UnsupportedValue:

@@ -8,6 +8,7 @@
     scroll_offset
     working_context                                 items by key, current_tokens, max_tokens
     pending_memories                                items by id, and agent_decisions
+    memories                                        what is kept for long, by id, in the order in which it was kept
     access_log                                      accesses, oldest first
     promotion_enabled promotion_interval_ms promotion_stats
     sizes budgets                                   held bytes of each collection; what they are held against
@@ -42,6 +43,7 @@ COLLECTIONS: Final = (
     "working_context",
     "pending_memories",
     "agent_decisions",
+    "memories",
     "access_log",
 )
 """What `sizes` counts."""
@@ -81,6 +83,7 @@ def empty_state(budgets: Budgets | None = None) -> dict[str, Value]:
         "file_writes": {},
         "working_context": {"items": {}, "current_tokens": 0, "max_tokens": budgets.context_tokens_max},
         "pending_memories": {"items": {}, "agent_decisions": []},
+        "memories": {},
         "access_log": [],
         "promotion_enabled": True,
         "promotion_interval_ms": PROMOTION_INTERVAL_MS,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from procession.agent_proc.agent.record.language import LANGUAGES, Language, unknown
+from procession.agent_proc.agent.record.language import LANGUAGES, Language, known, unknown
 from procession.agent_proc.agent.record.reasons import Reason, refusal, shown
 from procession.ipc.core.state_ops import Value
 
@@ -22,6 +22,8 @@ CONFIG_TEXT_CHARS_MAX: Final = 2_048
 TEMPERATURE_MAX: Final = 2.0
 MAX_TOKENS_MAX: Final = 2**63 - 1
 """What every store of numbers holds; far above any model."""
+_NAMED_MAX: Final = 8
+"""Keys named in one error: the rest are as wrong as these."""
 
 
 def _is_name(value: object) -> bool:
@@ -97,3 +99,25 @@ class Defaults:
     def config(self) -> dict[str, Value]:
         """Return the default configuration."""
         return {name: getattr(self, name) for name in CONFIG_KEYS}
+
+
+def defaults_of(language: object = None, config: object = None) -> Defaults:
+    """Return what a host was told to give its sessions, over the usual; None is as not told.
+
+    Raises InvalidRequest with all codes: invalid_config (a key that there is not, too), one for each wrong value,
+    invalid_language.
+    """
+    usual = Defaults()
+    whole = merged(usual.config(), {} if config is None else config)
+    others = [name for name in config if name not in CONFIG_KEYS] if isinstance(config, Mapping) else []
+    text = f"config: the keys are {', '.join(CONFIG_KEYS)}"
+    reasons = [Reason("invalid_config", f"{text}, not {shown(name)}") for name in others[:_NAMED_MAX]]
+    reasons += config_reasons(whole)
+    chosen = usual.language if language is None else known(language)
+    if chosen is None:
+        reasons.append(unknown(language))
+    if reasons:
+        raise refusal(*reasons)
+    assert isinstance(whole, Mapping)
+    assert chosen is not None
+    return Defaults(**{**whole, "temperature": float(whole["temperature"])}, language=chosen)

@@ -18,10 +18,11 @@ from typing import Final
 from procession.agent_proc.agent.change import Moment
 from procession.agent_proc.agent.record.config import PROMOTION_KEYS, Defaults, merged
 from procession.agent_proc.agent.record.language import detect, known
-from procession.agent_proc.agent.record.names import default_name, id_text
+from procession.agent_proc.agent.record.names import id_text
 from procession.agent_proc.agent.record.project_path import ProjectFacts, folder_reason, plain_path, text_reason
 from procession.agent_proc.agent.record.reasons import Reason, refusal, shown
 from procession.agent_proc.agent.record.session_record import KEY, Record, record_reasons
+from procession.ipc.core.names import default_name
 from procession.ipc.core.state_ops import State, Value
 
 PARAMETERS: Final = ("session_id", "name", "project_path", "language", "config")
@@ -60,9 +61,10 @@ class StateInitializer:
         """Put the record together; what was given wrong stays as it was given, for the reasons to name. path: "" if wrong."""
         given_id, name, language, config = (params.get(key) for key in ("session_id", "name", "language", "config"))
         detected = detect(facts.found) if facts is not None else None
+        ident = moment.new_id() if given_id is None else id_text(given_id) or given_id
         return {
-            "id": moment.new_id() if given_id is None else id_text(given_id) or given_id,
-            "name": default_name(path) if name is None else name,
+            "id": ident,
+            "name": default_name(path, str(ident)) if name is None else name,
             "project_path": path,
             "config": merged(self.defaults.config(), {} if config is None else config),
             "language": detected or self.defaults.language if language is None else known(language) or language,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from procession.agent_proc.agent.record.reasons import Reason, codes_of, refusal
+from procession.agent_proc.agent.record.reasons import Reason, refusal
 from procession.ipc.core.errors import (
     AlreadyExists,
     CallTimedOut,
@@ -94,7 +94,7 @@ def legacy_error(error: ProcessionError, *, listed: bool = False) -> tuple[Symbo
     listed: for the operations that answer what is wrong with a value as the list of all reasons.
     """
     if listed and isinstance(error, InvalidRequest):
-        return ERROR, [Symbol(code) for code in codes_of(error)]
+        return ERROR, [Symbol(code) for code in error.codes]
     if error.code == UNKNOWN:
         return ERROR, error.message
     if error.code in WITH_TEXT:

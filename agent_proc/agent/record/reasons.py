@@ -9,10 +9,9 @@ all of them; a text says what was given and what is allowed, a hint what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from procession.ipc.core.errors import InvalidRequest, ProcessionError
+from procession.ipc.core.errors import InvalidRequest
 
 #: What was given is shown this far: enough to know it again, too little to fill a log.
 _SHOWN_CHARS_MAX: Final = 80
@@ -33,15 +32,8 @@ def refusal(*reasons: Reason) -> InvalidRequest:
     assert reasons, "nothing was refused"
     text = "; ".join(reason.text for reason in reasons)
     hints = dict.fromkeys(reason.hint for reason in reasons if reason.hint)
-    error = InvalidRequest(text, code=reasons[0].code, hint="; ".join(hints))
-    error.codes = tuple(reason.code for reason in reasons)  # type: ignore[attr-defined]  # not yet one of its fields
-    return error
-
-
-def codes_of(error: ProcessionError) -> tuple[str, ...]:
-    """Return the codes of all reasons, or the one code of an error that has no list of them."""
-    codes: Sequence[str] = getattr(error, "codes", ())
-    return tuple(codes) or (error.code,)
+    codes = tuple(reason.code for reason in reasons)
+    return InvalidRequest(text, code=codes[0], codes=codes, hint="; ".join(hints))
 
 
 def shown(value: object) -> str:

@@ -3,7 +3,7 @@
     state["session"] = {id, name, project_path, config, language, connection_status, created_at, updated_at}
 
 It is *not* the session's collections (messages, todos, …), and not the host's view of it: names and paths of many
-sessions are ruled by `host/core/session_names.py`.
+sessions are ruled by `host/registry.py`.
 
 Rules: a change says only which fields it changes, so none can undo another; what is wrong changes nothing; a change to
 what is there already is none. Validation at creation is the validation of any later time (`record_reasons`).

@@ -7,13 +7,13 @@ has a default and takes no null counts as not given (models write it so).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any, Final, get_args
 
-from procession.agent_proc.agent.tools.schema import Adapters, Problem, ProblemCode, Refused, validate
+from procession.agent_proc.agent.tools.schema import Adapters
 from procession.agent_proc.agent.tools.spec import ToolSpec
+from procession.agent_proc.agent.tools.validation import Problem, ProblemCode, Refused, validate
 from procession.ipc.core.errors import InvalidRequest
 
 #: What is beyond is only counted: a list of a thousand wrong items is one mistake.
@@ -26,7 +26,7 @@ _ORDER: Final[tuple[ProblemCode, ...]] = get_args(ProblemCode)
 
 def check_names(spec: ToolSpec, arguments: Mapping[str, object]) -> None:
     """Refuse missing and unknown parameters: InvalidRequest, code missing_parameter or unknown_parameter."""
-    _raise_if_any(spec, name_problems(spec, arguments))
+    raise_if_any(spec, name_problems(spec, arguments))
 
 
 def name_problems(spec: ToolSpec, arguments: Mapping[str, object]) -> list[Problem]:
@@ -63,11 +63,12 @@ def bind(
                 bound[name] = defaults[name]
             else:
                 problems += refused.problems
-    _raise_if_any(spec, problems)
+    raise_if_any(spec, problems)
     return bound
 
 
-def _raise_if_any(spec: ToolSpec, problems: list[Problem]) -> None:
+def raise_if_any(spec: ToolSpec, problems: list[Problem]) -> None:
+    """Raise InvalidRequest for what is wrong with the arguments of a tool, if anything is."""
     if not problems:
         return
     problems = sorted(problems, key=lambda problem: _ORDER.index(problem.code))  # stable: by kind, then by parameter
@@ -85,6 +86,8 @@ def _parameters_of(spec: ToolSpec) -> str:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
+    import difflib  # only mistakes need it
+
     close = difflib.get_close_matches(name[:_SHOWN_CHARS], list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

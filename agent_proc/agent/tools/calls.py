@@ -18,9 +18,9 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from procession.agent_proc.agent.tools.spec import NAME_CHARS_MAX
 from procession.ipc.core.bounds import BODY_DEPTH_MAX, BODY_NODES_MAX, MiB
 from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.tool_tiers import TOOL_NAME_CHARS_MAX
 
 #: Calls of one reply; a model is given at most as many tools.
 CALLS_MAX: Final = 128
@@ -147,7 +147,7 @@ def _call_of_list(call: object) -> Mapping[str, Any]:
     if not isinstance(call, Mapping):
         _refuse(f"a call is a mapping, not a {type(call).__name__}")
     if call.get("type", "function") not in _CALL_TYPES:
-        _refuse(f"there is no call of type {str(call['type'])[:NAME_CHARS_MAX]!r}; a tool is a function")
+        _refuse(f"there is no call of type {str(call['type'])[:TOOL_NAME_CHARS_MAX]!r}; a tool is a function")
     return call
 
 
@@ -165,8 +165,8 @@ def _read_call(found: Mapping[str, Any], position: int, budget: _Budget, new_id:
     if not isinstance(inner, Mapping):
         _refuse(f"call {position}: its function is a {type(inner).__name__}, not a mapping")
     name = inner.get("name")
-    if type(name) is not str or not 0 < len(name) <= NAME_CHARS_MAX or not _is_unicode(name):
-        _refuse(f"call {position}: it needs a name, a text of at most {NAME_CHARS_MAX} characters")
+    if type(name) is not str or not 0 < len(name) <= TOOL_NAME_CHARS_MAX or not _is_unicode(name):
+        _refuse(f"call {position}: it needs a name, a text of at most {TOOL_NAME_CHARS_MAX} characters")
     given = found.get("id")
     if given is not None and (type(given) is not str or not 0 < len(given) <= ID_CHARS_MAX or not _is_unicode(given)):
         _refuse(f"call {position} ({name}): its id is not a text of at most {ID_CHARS_MAX} characters")

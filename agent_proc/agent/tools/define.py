@@ -18,7 +18,8 @@ from procession.agent_proc.agent.tools.arguments import bind
 from procession.agent_proc.agent.tools.docstrings import read_docstring
 from procession.agent_proc.agent.tools.schema import Adapters, make_adapters, make_schema
 from procession.agent_proc.agent.tools.signature import Signature, read_signature
-from procession.agent_proc.agent.tools.spec import DEFAULT_TIER, Tier, ToolSpec, check_name, invalid_tool
+from procession.agent_proc.agent.tools.spec import ToolSpec, check_name, invalid_tool
+from procession.ipc.core.tool_tiers import DEFAULT_TIER, Tier
 
 F = TypeVar("F", bound=Callable[..., object])
 

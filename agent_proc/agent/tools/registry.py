@@ -5,7 +5,6 @@ It is *not* where tools run, and holds no function. Rules: a name stands for one
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -62,6 +61,8 @@ class ToolRegistry:
         found = self._specs.get(name)
         if found is None:
             shown = name[:_NAME_SHOWN_CHARS]
+            import difflib  # only mistakes need it
+
             close = difflib.get_close_matches(shown, self._specs, n=3)
             hint = (
                 f"did you mean {' or '.join(close)}?" if close else f"there are {len(self)} tools: {self._some_names()}"

@@ -94,7 +94,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a {type(value).__name__} has no JSON")
 
 
-def messages_of(results: Iterable[ToolResult], api: Api) -> list[dict[str, Any]]:
+def tool_messages(results: Iterable[ToolResult], api: Api) -> list[dict[str, Any]]:
     """Return the messages that answer a model's calls: one each for OpenAI, one with all for Anthropic.
 
     Raises InvalidRequest, code unknown_api.

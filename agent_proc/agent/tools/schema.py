@@ -1,37 +1,23 @@
-"""Types to JSON schemas, and values to types: the one place of the tools that knows pydantic, imported when first used.
+"""Types to JSON schemas, by pydantic, which is imported when the first is made.
 
-It is *not* a schema language of our own: what pydantic can describe as JSON is allowed, and nothing else. Rules: values
-are taken strictly as JSON has them ("3" is not 3, 1 is not true), and objects that are of the type already are taken too.
+It is *not* a schema language of our own: what pydantic can describe as JSON is allowed, and nothing else. Rule: what is wrong
+with a type or a default is told where the tool is made.
 """
 
 from __future__ import annotations
 
 import collections.abc
-import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, get_origin
 
 from procession.agent_proc.agent.tools.signature import Signature
 from procession.agent_proc.agent.tools.spec import JsonSchema, invalid_tool
+from procession.agent_proc.agent.tools.validation import Refused, validate
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-    from pydantic_core import ErrorDetails
 
 Adapters = Mapping[str, "TypeAdapter[Any]"]
-
-ProblemCode = Literal["missing_parameter", "unknown_parameter", "invalid_type", "invalid_choice", "invalid_value"]
-
-_CODES: Final[Mapping[str, ProblemCode]] = {
-    "missing": "missing_parameter",
-    "missing_argument": "missing_parameter",
-    "extra_forbidden": "unknown_parameter",
-    "unexpected_keyword_argument": "unknown_parameter",
-    "enum": "invalid_choice",
-    "literal_error": "invalid_choice",
-    "int_from_float": "invalid_type",
-}
-"""pydantic's words for what is wrong, in ours. One that ends in `_type` or `_parsing` is invalid_type, others a value."""
 
 #: These are read one item at a time, while the tool already runs: too late to say that an argument is wrong.
 _READ_LATER: Final = (
@@ -47,22 +33,6 @@ _DATA_KEYS: Final = frozenset({"default", "enum", "const", "examples"})
 _TYPES_HINT: Final = (
     "use str, int, float, bool, list[...], dict[str, ...], Literal, an Enum, a dataclass or a pydantic model"
 )
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong with the arguments of a call. where: `path`, `options.depth`, `paths[3]`."""
-
-    code: ProblemCode
-    where: str
-    text: str
-
-
-class Refused(Exception):
-    """A value is not of its type; `problems` says where and why."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__(problems)
-        self.problems = problems
 
 
 def make_adapters(signature: Signature, name: str) -> Adapters:
@@ -149,33 +119,3 @@ def _without_titles(schema: Any) -> Any:
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }
-
-
-def validate(adapter: TypeAdapter[Any], value: object, parameter: str) -> Any:
-    """Return `value` as its parameter's type. Raises Refused."""
-    from pydantic import ValidationError
-
-    try:
-        return adapter.validate_python(value, strict=True)
-    except ValidationError as error:
-        strictly = error
-    # Not an object of that type. It may still be the JSON of one: a text for an Enum, a list for a tuple.
-    try:
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise Refused(_problems(error, parameter)) from None
-    except (TypeError, ValueError, RecursionError):
-        raise Refused(_problems(strictly, parameter)) from None
-
-
-def _problems(error: Any, parameter: str) -> tuple[Problem, ...]:
-    details: list[ErrorDetails] = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(Problem(_code_of(one["type"]), _where(parameter, one["loc"]), one["msg"]) for one in details)
-
-
-def _code_of(kind: str) -> ProblemCode:
-    return _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
-
-
-def _where(parameter: str, loc: tuple[int | str, ...]) -> str:
-    return parameter + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)

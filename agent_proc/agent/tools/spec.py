@@ -14,19 +14,12 @@ from typing import Any, Final, Literal, assert_never, get_args
 import msgspec
 
 from procession.ipc.core.errors import InvalidRequest
-
-Tier = Literal["read_only", "write", "execute", "privileged"]
-"""What a tool may do, from least to most; the host decides who may call it."""
-TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
-DEFAULT_TIER: Final[Tier] = "execute"
-"""Of a user's tool: it runs the user's code, whatever that does."""
+from procession.ipc.core.tool_tiers import DEFAULT_TIER, TIERS, TOOL_NAME_CHARS_MAX, Tier
 
 Api = Literal["openai", "anthropic"]
 APIS: Final[tuple[Api, ...]] = get_args(Api)
 
 NAME_RULE: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
-#: Both model APIs refuse a longer name.
-NAME_CHARS_MAX: Final = 64
 #: The OpenAI API refuses a longer description of a function.
 DESCRIPTION_CHARS_MAX: Final = 1_024
 
@@ -70,11 +63,11 @@ def invalid_tool(name: str, why: str, hint: str) -> InvalidRequest:
 
 def check_name(name: object) -> None:
     """Refuse a name that the rule does not allow: InvalidRequest, code invalid_tool."""
-    if type(name) is not str or len(name) > NAME_CHARS_MAX or not NAME_RULE.fullmatch(name):
-        shown = name[: NAME_CHARS_MAX + 1] if type(name) is str else type(name).__name__
+    if type(name) is not str or len(name) > TOOL_NAME_CHARS_MAX or not NAME_RULE.fullmatch(name):
+        shown = name[: TOOL_NAME_CHARS_MAX + 1] if type(name) is str else type(name).__name__
         raise invalid_tool(
             shown,
-            f"a name is a lower-case letter, then lower-case letters, digits and _, at most {NAME_CHARS_MAX} in all",
+            f"a name is a lower-case letter, then lower-case letters, digits and _, at most {TOOL_NAME_CHARS_MAX} in all",
             "rename it, or give @tool(name=...)",
         )
 

@@ -37,7 +37,8 @@ def run_script(script: str, *args: str) -> dict[str, Any]:
 
 
 FORKS = """
-import asyncio, json, os, sys, threading, traceback
+import asyncio, json, os, sys, threading, traceback, warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # Python 3.12 says so of any fork
 from procession import AsyncHost, Host, HostLost, Sandbox
 
 def descriptors():

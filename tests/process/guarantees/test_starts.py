@@ -76,6 +76,7 @@ def test_a_hang_while_booting_is_cut_at_the_ready_deadline(
 
 
 @pytest.mark.guarantee("R-13", "R-14")
+@pytest.mark.contract("1.9 Session.Supervisor")
 @pytest.mark.timeout(120)
 def test_a_crash_loop_is_backed_off_and_given_up_with_its_reason(faulty_host: Host) -> None:
     """A process that dies, and whose every successor dies while it boots: each counts, and six are enough."""

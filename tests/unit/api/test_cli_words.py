@@ -13,6 +13,7 @@ from procession.ipc.core.errors import InvalidRequest
 
 DESIGNED = """
     up down status new ps stats logs events inspect why run exec python restart kill stop rm doctor demo
+    messages todos files memory tools tool signal send
 """.split()
 
 

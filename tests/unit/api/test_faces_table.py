@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,11 +21,13 @@ from procession import (
     ToolCrashed,
 )
 from procession.api import session as session_module
+from procession.api import tool_plans
 from procession.api.core import plans
 from procession.api.link import Link
 from procession.ipc.core.backend import Outcome, Request, Response
 from procession.ipc.core.operations import OPERATIONS, ExecDone, Nothing, StartBody
 from procession.ipc.core.records import ProcessInfo, RunReport, SessionStatus
+from procession.ipc.core.values import encode_value
 
 PAIRS = [(Host, AsyncHost), (Session, AsyncSession), (Process, AsyncProcess)]
 
@@ -61,6 +64,10 @@ def test_the_faces_are_made_alike(sync_face: type, async_face: type) -> None:
 
 STATUS = SessionStatus(id="i", name="n", phase="ready", incarnation=3, calls=1, uptime_s=12.41)
 REF = {"id": "i", "name": "n"}
+RECORD = {
+    **REF, "project_path": "/p", "config": {}, "language": "go", "connection_status": "connected",
+    "created_at": datetime(2025, 1, 1, tzinfo=UTC), "updated_at": datetime(2025, 1, 1, tzinfo=UTC),
+}  # fmt: skip
 
 #: operation -> how a user reaches it
 REACHED_BY: dict[str, Callable[[Host, Session, Process], object]] = {
@@ -76,6 +83,20 @@ REACHED_BY: dict[str, Callable[[Host, Session, Process], object]] = {
     "process_wait": lambda h, s, p: p.wait(),
     "process_signal": lambda h, s, p: (p.interrupt(), p.terminate(), p.kill()),
     "process_write": lambda h, s, p: [f() for f in (lambda: p.write("x"), p.close_stdin)],
+    "act": lambda h, s, p: s.clear_messages(),
+    "ask": lambda h, s, p: s.query_state("x", None),
+    "signal": lambda h, s, p: (s.call("a.b"), s.context),
+    "await_result": lambda h, s, p: s.await_result("id"),
+    "agent_status": lambda h, s, p: s.agent_status(),
+    "tool": lambda h, s, p: s.call_tool("read_file", {"path": "a"}),
+    "tools": lambda h, s, p: s.tools(),
+    "permissions": lambda h, s, p: s.permissions(),
+    "audit": lambda h, s, p: h.audit(),
+    "connect": lambda h, s, p: s.connect(),
+    "follow_agent_status": lambda h, s, p: s.follow_agent_status(),
+    "debug_events": lambda h, s, p: s.debug_events(),
+    "send_message": lambda h, s, p: s.send_message("hello"),
+    "state": lambda h, s, p: s.committed_state(),
     "start_session": lambda h, s, p: h.start_session(sandbox=Sandbox.off()),
     "find_session": lambda h, s, p: h.session("n"),
     "list_sessions": lambda h, s, p: h.list_sessions(),
@@ -91,6 +112,10 @@ REACHED_BY: dict[str, Callable[[Host, Session, Process], object]] = {
     "cancel": lambda h, s, p: s.cancel("c1"),
     "logs": lambda h, s, p: (s.logs(), p.logs()),
     "events": lambda h, s, p: (s.events(), h.events()),
+    "signals": lambda h, s, p: s.signals(),
+    "children": lambda h, s, p: s.children(),
+    "attach": lambda h, s, p: s.attach().__enter__(),
+    "touch": lambda h, s, p: s.touch(),
     "statistics": lambda h, s, p: h.statistics(),
     "shutdown": lambda h, s, p: h.shutdown(),
 }
@@ -105,9 +130,14 @@ def answers(request: Request) -> Outcome:
     for name, body in (
         ("SessionRef", REF), ("ModuleList", {"modules": []}), ("ExecDone", {"exit_code": 0}), ("CancelDone", {"verdict": "x"}),
         ("RunDone", {"report": {}}), ("StoryDone", {"status": least[SessionStatus]}), ("Statistics", {"pid": 1, "uptime_s": 0}),
+        ("AgentStatus", {"agent": "a", "status": "idle"}), ("ToolDone", {"report": {}}), ("Permissions", {"tier": "write"}),
     ):  # fmt: skip
         if request.op.result.__name__ == name:
             return Response(encode(body))
+    answered = {"send_message": "hello", "debug_events": [], "tools": [], "connect": RECORD}.get(request.op.name)
+    payload = None if answered is None else encode_value(answered)
+    if payload is not None:
+        return Response(encode({"report": {}}), payload)
     return Response(encode(least.get(request.op.result, {})))
 
 
@@ -138,10 +168,13 @@ def test_a_verb_makes_its_row_s_request(name: str, host: Host, session: Session,
     process = Process(session, ProcessInfo(id="p1", argv=("true",), pid=2, running=True, started_s_ago=0.0))
     REACHED_BY[name](host, session, process)
     for request in backend.requests:
+        if name == "attach" and request.op.name == "touch":
+            continue  # which says first whether there is such a session
         assert request.op is row
         assert isinstance(request.body, row.params)
-        assert request.timeout_s is not None
-        assert request.timeout_s >= (row.timeout_s or 0)
+        if row.timeout_s is not None:
+            assert request.timeout_s is not None
+            assert request.timeout_s >= row.timeout_s
         assert request.session in (
             {"", "i", "n"} if name == "events" else {""} if row.params is StartBody else {"", "i", "n"}
         )
@@ -236,6 +269,13 @@ def test_an_answer_that_cannot_be_read_is_an_error_not_a_crash(session: Session,
 
 
 def test_plans_are_one_builder_a_row() -> None:
-    built = {"exec": "exec_command", "restart_session": "restart", "kill_session": "kill", "stop_session": "stop"}
+    built = {
+        "exec": "exec_command",
+        "restart_session": "restart",
+        "kill_session": "kill",
+        "stop_session": "stop",
+        "tool": "call_tool",
+    }
     for name in OPERATIONS:
-        assert callable(getattr(plans, built.get(name, name)))
+        where = tool_plans if name in ("tool", "tools", "permissions", "audit") else plans
+        assert callable(getattr(where, built.get(name, name)))

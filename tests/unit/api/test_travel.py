@@ -125,6 +125,12 @@ def test_lambdas_and_closures_travel(tmp_path: Path) -> None:
     assert load_elsewhere(pack_call(lambda x: x + base, (2,), {}), "result", tmp_path) == "42"
 
 
+def test_a_dataclass_that_goes_by_value_is_one_there_too(tmp_path: Path) -> None:
+    fields = "[f.default is dataclasses.MISSING for f in dataclasses.fields(result)]"
+    there = f"exec('import dataclasses') or {fields}, result(7).value"
+    assert load_elsewhere(pack_call(lambda: Leaf, (), {}), there, tmp_path) == "[True] 7"
+
+
 def test_instances_of_local_classes_travel_as_arguments(tmp_path: Path) -> None:
     payload = pack_call(lambda leaf, colour: (leaf.value, colour.name), (Leaf(5), Colour.RED), {})
     assert load_elsewhere(payload, "result", tmp_path) == "(5, 'RED')"

@@ -45,16 +45,19 @@ def test_an_entry_says_who_what_when_and_how_it_ended():
     }
 
 
+@pytest.mark.contract("2.5 audit log")
 def test_no_argument_is_kept():
     log = AuditLog()
     log.record("s", "read", "ok", AT, arguments={"path": "secret.txt"})
     assert "secret" not in repr(log.rows())
 
 
+@pytest.mark.contract("2.5 audit log")
 def test_the_newest_come_first_and_numbers_have_no_gaps():
     assert [entry.number for entry in filled(5).rows()] == [5, 4, 3, 2, 1]
 
 
+@pytest.mark.contract("2.5 audit log")
 def test_the_ring_keeps_the_last_ten_thousand():
     log = filled(ENTRIES_MAX + 3)
     assert len(log) == ENTRIES_MAX == 10_000
@@ -62,6 +65,7 @@ def test_the_ring_keeps_the_last_ten_thousand():
     assert numbers == list(range(ENTRIES_MAX + 3, 3, -1))
 
 
+@pytest.mark.contract("2.5 audit log")
 def test_a_thousand_rows_unless_asked_otherwise():
     log = filled(ROWS_DEFAULT + 5)
     assert [entry.number for entry in log.rows()] == list(range(1_005, 5, -1))

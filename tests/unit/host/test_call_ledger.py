@@ -332,6 +332,24 @@ def test_a_death_hands_back_what_had_begun_and_keeps_the_rest_in_order() -> None
     assert {e.state for e in left.kept} == {"queued"}
 
 
+def test_what_had_begun_can_be_begun_again_in_its_old_place() -> None:
+    ledger = living_ledger(commands_max=4)
+    entries = [open_call(ledger, 10.0, size=3) for _ in range(4)]
+    for entry in entries:
+        ledger.sent(entry)
+    assert ledger.on_death(entries[1].seq).begun == entries[:2]
+    ledger.close(entries[0].seq, "died", 1.0)
+    ledger.again(entries[1])
+    assert (ledger.unstarted, ledger.unstarted_bytes) == (3, 9)
+    assert ledger.on_birth(2) == entries[1:]
+    for entry in entries[1:]:
+        ledger.sent(entry)
+    ledger.started_up_to(entries[1].seq)
+    assert [entry.state for entry in entries[1:]] == ["started", "sent", "sent"]
+    assert ledger.reply(entries[1].seq, 2, "ok", 2.0) is entries[1]
+    assert (ledger.unstarted, ledger.unstarted_bytes) == (2, 6)
+
+
 def test_a_kept_call_is_due_at_its_own_deadline_again() -> None:
     ledger = living_ledger()
     entry = sent_call(ledger, deadline=5.0)

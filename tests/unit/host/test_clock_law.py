@@ -1,4 +1,4 @@
-"""R-68: the wall clock decides nothing. It is read in two places of this room, both for people to read."""
+"""R-68: the wall clock decides nothing. It is read in few places of this room, all of them for people to read."""
 
 import ast
 
@@ -7,7 +7,13 @@ import pytest
 from helpers.sources import dotted, local_names, room_sources
 from procession.host import clock
 
-WALL_READERS = {"host/event_log.py": "when an event was", "host/session.py": "when a session was made"}
+WALL_READERS = {
+    "host/event_log.py": "when an event was",
+    "host/session.py": "when a session was made",
+    "host/families.py": "when a signal of the host's was made",
+    "host/tool_gate.py": "when a call that a model chose was over",
+    "host/signal_log.py": "when a signal to subscribers was taken",
+}
 DECIDERS = ("host/core/",)
 OTHER_NAMES = {"time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "time.CLOCK_REALTIME"}
 

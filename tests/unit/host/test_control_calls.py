@@ -189,6 +189,10 @@ def test_every_operation_of_the_table_can_be_asked_for():
             "process_wait": {"process": "p"},
             "process_signal": {"process": "p", "how": "kill"},
             "process_write": {"process": "p"},
+            "act": {"action": "a"},
+            "ask": {"query": "q"},
+            "send_message": {"text": "t"},
+            "tool": {"name": "t"},
         }.get(name, {})  # type: ignore[assignment]
         request = request_of(Ask(1, name, "s", None, msgspec.Raw(msgspec.msgpack.encode(fields))))
         assert isinstance(request.body, op.params)

@@ -8,7 +8,6 @@ import pytest
 
 from helpers.session_world import World
 from helpers.sources import REPOSITORY
-from procession.host.core import restart_policy
 from procession.host.core.lifecycle import STORY_LENGTH, TABLE, step, table_markdown
 from procession.host.core.lifecycle_moves import ZYGOTES_PER_START
 from procession.host.core.lifecycle_values import (
@@ -22,8 +21,9 @@ from procession.host.core.lifecycle_values import (
     LifecycleEvent,
     SendShutdown,
 )
-from procession.host.core.restart_policy import Exit, ExitKind, RestartPolicy
+from procession.ipc.core import restart_policy
 from procession.ipc.core.errors import InvalidTransition
+from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy
 
 ORDERED = ("start", "stop", "restart", "kill", "crash")
 TIMELESS: tuple[EventKind, ...] = ("start", "resume", "restart", "stop", "kill")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from helpers.mailbox_peer import SESSION, Peer, open_peer, request
 from helpers.reactors import WAIT_S, in_loop, running_reactor
 from helpers.waiting import wait_until
-from procession.ipc.core.backend import Response
-from procession.ipc.core.bounds import INLINE_BYTES_MAX, MAILBOX_COMMANDS_MAX
+from procession.host.core.allowance import Pace
+from procession.ipc.core.backend import Request, Response
+from procession.ipc.core.bounds import INLINE_BYTES_MAX, MAILBOX_COMMANDS_MAX, READ_BYTES
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import (
     CallCancelled,
@@ -26,7 +28,8 @@ from procession.ipc.core.errors import (
     SessionRestarting,
     ToolTimedOut,
 )
-from procession.ipc.core.messages import Arena, Inline, Notice, StreamChunk, StreamEnd, StreamOpen
+from procession.ipc.core.messages import Arena, Deliver, Inline, Notice, StreamChunk, StreamEnd, StreamOpen, Subscribers
+from procession.ipc.core.operations import OPERATIONS, SignalBody
 
 SOON_S = 0.03
 """A deadline that is waited for: by the outcome that it brings, never by sleeping."""
@@ -200,6 +203,31 @@ def test_a_run_far_beyond_its_deadline_has_its_session_ended(peer: Peer, monkeyp
     peer.die()
     error = peer.outcome("run")
     assert (type(error), error.ran, error.call_id) == (ToolTimedOut, "yes", "c1")
+
+
+def test_a_session_is_told_who_follows_it_before_any_call_that_comes_after(peer: Peer) -> None:
+    peer.followed = (True, False)
+    peer.calls.tell_followed()
+    peer.submit("call", request("ask"))
+    assert peer.hear(Subscribers) == Subscribers(1, signals=True, status=False)
+    peer.reply(peer.hear().seq)
+    peer.followed = (False, True)
+    peer.calls.tell_followed()
+    assert peer.hear(Subscribers) == Subscribers(1, signals=False, status=True)
+
+
+def test_a_new_process_is_told_who_follows_it_before_its_first_call_and_not_that_nobody_does(peer: Peer) -> None:
+    peer.die()
+    peer.calls.tell_followed()  # nobody is there to be told
+    peer.submit("early", request("ask"))
+    peer.be_born()
+    peer.reply(peer.hear_first().seq)
+    peer.die()
+    peer.followed = (True, True)
+    peer.submit("waiting", request("ask"))
+    peer.be_born()
+    assert peer.hear_first() == Subscribers(3, signals=True, status=True)
+    peer.reply(peer.hear().seq)
 
 
 def test_without_a_process_calls_expire_and_are_never_sent(peer: Peer) -> None:
@@ -441,3 +469,106 @@ def test_a_flood_of_notices_is_read_slowly_and_calls_still_end(peer: Peer) -> No
     peer.reply(peer.hear().seq)
     assert isinstance(peer.outcome("echo"), Response)
     assert len(peer.others) <= 800
+
+
+# --- casts and effects ------------------------------------------------------------------------------------------------
+def cast_of(data: bytes) -> Any:
+    return Request(OPERATIONS["signal"], SESSION, SignalBody(wait=False), data)
+
+
+def test_a_cast_that_a_process_dies_with_is_given_to_the_next_once_more_and_before_what_came_later(peer: Peer) -> None:
+    peer.submit("poison", cast_of(b"poison"))
+    peer.submit("later", cast_of(b"later"))
+    peer.submit("call", request())
+    poison, *_ = (peer.hear() for _ in range(3))
+    peer.started(poison.seq)
+    peer.die()
+    peer.be_born()
+    again = [peer.hear() for _ in range(3)]
+    assert [(call.inc, getattr(call.payload, "data", None)) for call in again] == [
+        (2, b"poison"),
+        (2, b"later"),
+        (2, None),
+    ]
+    assert again[0].seq == poison.seq
+    peer.started(again[0].seq)
+    peer.die()
+    assert (type(peer.outcome("poison")), peer.outcome("poison").ran) == (SessionDied, "maybe")
+    peer.be_born()
+    left = [peer.hear() for _ in range(2)]
+    assert [getattr(call.payload, "data", None) for call in left] == [b"later", None]
+    for call in left:
+        peer.reply(call.seq)
+    assert isinstance(peer.outcome("later"), Response)
+    assert isinstance(peer.outcome("call"), Response)
+
+
+def test_a_cast_that_was_begun_is_not_repeated_when_no_process_follows_or_it_was_cancelled(peer: Peer) -> None:
+    cancelled = peer.submit("cancelled", cast_of(b"x"))
+    peer.started(peer.hear().seq)
+    assert peer.calls.cancel(cancelled) == "cancelling"
+    peer.die()
+    assert isinstance(peer.outcome("cancelled"), SessionDied)
+    peer.be_born()
+    peer.submit("last", cast_of(b"x"))
+    peer.started(peer.hear().seq)
+    peer.die(keep=False)
+    assert (type(peer.outcome("last")), peer.outcome("last").ran) == (SessionDied, "maybe")
+
+
+def test_a_large_cast_is_written_anew_for_the_next_process(peer: Peer) -> None:
+    data = b"x" * (INLINE_BYTES_MAX + 1)
+    peer.submit("large", cast_of(data))
+    call = peer.hear()
+    assert isinstance(call.payload, Arena)
+    peer.started(call.seq)
+    peer.die()
+    peer.be_born()
+    again = peer.hear()
+    assert isinstance(again.payload, Arena)
+    assert peer.read(again.payload) == data
+    peer.reply(again.seq)
+    assert isinstance(peer.outcome("large"), Response)
+
+
+def test_effects_are_handed_on_in_order_and_a_flood_of_them_is_slowed_and_loses_nothing(peer: Peer) -> None:
+    count, rate_s, in_one_read = 3_000, 10_000, 2 * READ_BYTES // 200
+    sent = [Deliver(1, "session", str(number), b"x" * 200) for number in range(count)]
+    began = time.monotonic()
+    peer.calls._effects = Pace(rate_s, 100, began)
+
+    def write() -> None:
+        for at in range(0, count, 100):
+            peer.say(*sent[at : at + 100])
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    wait_until(lambda: len(peer.others) == count, "all of them", timeout_s=WAIT_S)
+    writing.join(WAIT_S)
+    assert peer.others == sent
+    assert time.monotonic() - began > (count - 100 - in_one_read) / rate_s
+    wait_until(lambda: not peer.calls._slowed, "it is read again", timeout_s=WAIT_S)
+    peer.submit("echo", request())
+    peer.reply(peer.hear().seq)
+    assert isinstance(peer.outcome("echo"), Response)
+
+
+def test_last_words_are_handed_on_before_the_end_and_one_that_spoils_costs_no_other(peer: Peer) -> None:
+    surprises: list[BaseException] = []
+    peer.reactor.on_error = lambda problem, _: surprises.append(problem)
+
+    def take(message: Deliver) -> None:
+        peer.others.append(message)
+        assert message.who
+
+    peer.calls._other = take
+    words = [Deliver(1, "session", who, b"") for who in ("a", "", "b")]
+
+    def at_the_end() -> None:
+        with peer.calls.lock:
+            peer.calls.dispatch(words)
+        peer.calls.hand_on()
+
+    in_loop(peer.reactor, at_the_end)
+    assert [message.who for message in peer.others] == ["a", "", "b"]
+    assert [type(problem) for problem in surprises] == [AssertionError]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procession.host.core.restart_policy import Exit, ExitKind, Restart, RestartHistory, RestartPolicy, decide
 from procession.host.core.start_gate import PARALLEL_MAX, RATE_PER_S, StartGate
+from procession.ipc.core.restart_policy import Exit, ExitKind, Restart, RestartHistory, RestartPolicy, decide
 
 
 def run_until_empty(gate: StartGate, start_s: float, limit_s: float = 60.0) -> list[tuple[float, str]]:

@@ -7,24 +7,20 @@ from typing import get_args
 
 import pytest
 
+from procession.agent_proc.agent.tools.builtin import BUILTIN
 from procession.host.core.tool_permissions import (
-    BUILTIN_TIERS,
     CONSENTS_MAX,
     LEGACY_START_TIER,
     LEGACY_TIERS,
-    TIERS,
-    TOOL_NAME_CHARS_MAX,
     Allow,
     Refuse,
-    Tier,
     ToolGrants,
     ToolTiers,
     covers,
     decide,
 )
 from procession.ipc.core.errors import InvalidRequest, PermissionDenied, RateLimited
-
-BUILTINS = "read write edit multi_edit list glob grep exec git python todo remember recall forget"
+from procession.ipc.core.tool_tiers import BUILTIN_TIERS, TIERS, TOOL_NAME_CHARS_MAX, Tier
 
 
 def code_of(act, *arguments: object) -> str:
@@ -34,6 +30,7 @@ def code_of(act, *arguments: object) -> str:
     return caught.value.code
 
 
+@pytest.mark.contract("2.5 permissions")
 def test_tiers_go_from_least_to_most_and_each_covers_those_below():
     assert TIERS == ("read_only", "write", "execute", "privileged") == get_args(Tier)
     table = [[covers(granted, needed) for needed in TIERS] for granted in TIERS]
@@ -46,14 +43,15 @@ def test_tiers_go_from_least_to_most_and_each_covers_those_below():
 
 
 def test_every_built_in_tool_has_its_tier():
-    assert set(BUILTIN_TIERS) == set(BUILTINS.split())
+    assert BUILTIN_TIERS.keys() == BUILTIN.keys()
     assert {tool for tool, tier in BUILTIN_TIERS.items() if tier == "read_only"} == set(
-        "read list glob grep recall".split()
+        "read_file list_directory glob grep recall".split()
     )
     assert {tool for tool, tier in BUILTIN_TIERS.items() if tier == "execute"} == {"exec", "git", "python"}
     assert "privileged" not in BUILTIN_TIERS.values()
 
 
+@pytest.mark.contract("2.5 permissions")
 def test_the_legacy_table_has_twenty_seven_tools():
     counts = [sum(tier == one for one in LEGACY_TIERS.values()) for tier in TIERS]
     assert counts == [10, 8, 5, 4]
@@ -62,11 +60,13 @@ def test_the_legacy_table_has_twenty_seven_tools():
     assert LEGACY_START_TIER == "read_only"
 
 
+@pytest.mark.contract("2.5 permissions")
 @pytest.mark.parametrize("table", [BUILTIN_TIERS, LEGACY_TIERS], ids=["built-in", "legacy"])
 def test_a_tool_that_the_table_does_not_know_needs_execute_never_less(table):
     assert ToolTiers(table).needed("bash_background") == "execute"
 
 
+@pytest.mark.contract("0.16 permissions")
 def test_a_session_begins_with_execute_and_may_call_every_built_in_tool():
     assert ToolGrants().tier == "execute"
     assert all(decide(ToolGrants(), ToolTiers(), tool) == Allow("tier") for tool in BUILTIN_TIERS)
@@ -74,7 +74,7 @@ def test_a_session_begins_with_execute_and_may_call_every_built_in_tool():
 
 def test_a_user_s_tools_are_declared_with_their_tiers():
     tiers = ToolTiers().declare({"fetch": "read_only", "wipe": "privileged"})
-    assert (tiers.needed("fetch"), tiers.needed("wipe"), tiers.needed("read")) == (
+    assert (tiers.needed("fetch"), tiers.needed("wipe"), tiers.needed("read_file")) == (
         "read_only",
         "privileged",
         "read_only",
@@ -85,6 +85,7 @@ def test_a_user_s_tools_are_declared_with_their_tiers():
     assert code_of(tiers.declare, {"new": "root"}) == "invalid_tier"
 
 
+@pytest.mark.contract("2.5 permissions")
 @pytest.mark.parametrize(("had", "granted"), list(itertools.product(TIERS, repeat=2)))
 def test_a_grant_goes_up_or_stays_and_never_down(had, granted):
     grants = ToolGrants(had)
@@ -100,6 +101,7 @@ def test_a_grant_of_no_tier_is_refused(tier):
     assert code_of(ToolGrants().grant, tier) == "invalid_tier"
 
 
+@pytest.mark.contract("2.5 permissions")
 def test_consent_is_recorded_once_and_revoked_once():
     grants = ToolGrants().record_consent("wipe")
     assert grants.consented == {"wipe"}
@@ -135,7 +137,7 @@ def test_the_tier_lets_a_call_through_else_consent_does_else_nothing(consented, 
     else:
         assert isinstance(decision, Refuse)
         assert isinstance(decision.error, PermissionDenied)
-        assert decision.retry_after_s is None
+        assert decision.error.retry_after_s is None
         assert (decision.error.code, decision.error.ran, decision.error.retryable) == ("permission_denied", "no", False)
         assert f"tool needs the tier {needed}, and the session has {granted}" in decision.error.message
         assert decision.error.hint == f"grant the session {needed}, or consent to tool alone"
@@ -146,13 +148,14 @@ def test_consent_is_for_one_tool():
     assert isinstance(decide(ToolGrants().record_consent("wipe"), tiers, "dump"), Refuse)
 
 
+@pytest.mark.contract("2.5 permissions")
 @pytest.mark.parametrize("tool", ["read", "wipe"])
 def test_the_rate_comes_first(tool):
     tiers = ToolTiers().declare({"wipe": "privileged"})
     decision = decide(ToolGrants().record_consent("wipe"), tiers, tool, 12.3456)
     assert isinstance(decision, Refuse)
     assert isinstance(decision.error, RateLimited)
-    assert decision.retry_after_s == 12.3456
+    assert decision.error.retry_after_s == 12.3456
     assert (decision.error.code, decision.error.ran, decision.error.retryable) == ("rate_limited", "no", True)
     assert decision.error.hint == "try again in 12.346 s"
 

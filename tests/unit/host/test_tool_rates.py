@@ -18,6 +18,7 @@ from procession.host.core.tool_rates import (
 from procession.ipc.core.errors import InvalidRequest
 
 
+@pytest.mark.contract("2.5 rate limits")
 def test_off_unless_set():
     rates = ToolRates()
     assert {rates.take("s", "exec", "execute", 0.0) for _ in range(10_000)} == {None}
@@ -31,6 +32,7 @@ def test_a_tier_that_is_not_set_has_no_limit():
     assert rates.take("s", "exec", "execute", 0.0) == WINDOW_S
 
 
+@pytest.mark.contract("2.5 rate limits")
 @pytest.mark.parametrize(("tier", "calls"), [("read_only", 100), ("write", 30), ("execute", 10), ("privileged", 5)])
 def test_the_legacy_numbers(tier, calls):
     assert LEGACY_RATES[tier] == calls
@@ -39,6 +41,7 @@ def test_the_legacy_numbers(tier, calls):
     assert answers == [None] * calls + [60.0]
 
 
+@pytest.mark.contract("2.5 rate limits")
 def test_the_window_slides_and_the_answer_is_exact():
     rates = ToolRates({"write": 2})
     assert [rates.take("s", "w", "write", at) for at in (0.0, 20.0)] == [None, None]
@@ -55,12 +58,14 @@ def test_a_refused_call_is_not_counted():
     assert rates.take("s", "w", "write", 60.0) is None
 
 
+@pytest.mark.contract("2.5 rate limits")
 def test_the_wait_is_never_nothing():
     rates = ToolRates({"write": 1})
     rates.take("s", "w", "write", 0.0)
     assert rates.take("s", "w", "write", 59.9999999) == RETRY_AFTER_S_MIN
 
 
+@pytest.mark.contract("2.5 rate limits")
 def test_sessions_and_tools_are_counted_apart():
     rates = ToolRates({"write": 1})
     assert [rates.take(s, t, "write", 0.0) for s in "ab" for t in "xy"] == [None] * 4

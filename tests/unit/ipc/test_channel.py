@@ -261,6 +261,60 @@ def test_a_follower_that_gives_up_is_not_handed_the_lead(line: Line):
     assert third.outcome == Reply(1, 3)
 
 
+def sleeping_thread(line: Line, waiter: Waiter, timeout_s: float = WAIT_S) -> threading.Thread:
+    """Start a thread that sleeps until a waiter has its outcome, and wait until it does sleep."""
+    thread = threading.Thread(target=lambda: line.channel.sleep(waiter, time.monotonic() + timeout_s))
+    thread.start()
+    wait_until(lambda: waiter.gate is not None, "it sleeps")
+    return thread
+
+
+def test_who_sleeps_is_read_for_and_keeps_the_lead_from_nobody(line: Line):
+    long, short = line.send(1), line.send(2)
+    sleeper = sleeping_thread(line, long)
+    with line.channel.lock:
+        assert line.channel.take_lead(short)
+    line.reply(2)
+    line.channel.lead(short, time.monotonic() + WAIT_S)
+    assert line.read_by[2] == threading.get_ident()
+    line.reply(1)
+    sleeper.join(WAIT_S)
+    assert long.outcome.seq == 1
+    assert line.read_by[1] != sleeper.ident
+
+
+def test_who_sleeps_reads_for_itself_while_the_loop_is_blocked(line: Line):
+    free, blocked = threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocked.set()
+        free.wait(WAIT_S)
+
+    line.reactor.call_soon(block)
+    assert blocked.wait(WAIT_S)
+    try:
+        long = line.send(1)
+        line.reply(1)
+        line.channel.sleep(long, time.monotonic() + WAIT_S)
+        assert long.outcome.seq == 1
+        assert line.read_by[1] == threading.get_ident()
+    finally:
+        free.set()
+
+
+def test_a_sleep_that_runs_out_leaves_nothing(line: Line):
+    long = line.send(1)
+    line.channel.sleep(long, time.monotonic() + 0.01)
+    assert (long.outcome, long.gate, line.channel._sleepers) == (None, None, {})
+
+
+def test_who_sleeps_is_sent_away_when_reading_stops(line: Line):
+    sleeper = sleeping_thread(line, line.send(1))
+    assert line.channel.stop_reading()
+    sleeper.join(WAIT_S)
+    assert not sleeper.is_alive()
+
+
 def test_many_threads_each_get_their_own_reply(reactor: Reactor):
     threads, each = 8, 100
     line = Line(reactor)

@@ -2,13 +2,17 @@
 
 import builtins
 import pickle
+from typing import Any
 
+import msgspec
 import pytest
 
+from procession.ipc.core.bounds import ERROR_TEXT_CHARS_MAX
 from procession.ipc.core.errors import (
     BUILTIN_EXCEPTIONS,
     ERROR_TYPES,
     ErrorData,
+    InvalidRequest,
     ProcessionError,
     SessionDied,
     ToolRaised,
@@ -68,3 +72,22 @@ def test_an_unknown_kind_is_an_error_all_the_same() -> None:
     assert type(error) is ProcessionError
     assert isinstance(from_data(to_data(SessionDied("gone"))), SessionDied)
     assert isinstance(from_data(to_data(ToolRaised("x: y", exception_type="x"))), ToolRaised)
+
+
+def test_whatever_an_author_puts_into_an_error_of_ours_can_be_sent() -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    given: list[Any] = ["\ud800", b"\xff", 3, None, Mute(), "x" * 100_000]
+    for odd in given:
+        error = InvalidRequest(
+            odd, code=odd, hint=odd, phase=odd, limit=odd, exception_type=odd, ran=odd, applied=odd,
+            session=odd, call_id=odd, elapsed_s=odd, retry_after_s=odd, codes=(odd,),
+        )  # fmt: skip
+        data = to_data(error)
+        back = from_data(msgspec.msgpack.decode(msgspec.msgpack.encode(data), type=ErrorData))
+        assert type(back) is InvalidRequest
+        assert back.ran == "no"
+        assert len(back.message) <= ERROR_TEXT_CHARS_MAX
+    assert from_data(to_data(InvalidRequest("\udcff", code="c"))).message == "\\udcff"

@@ -68,6 +68,7 @@ ops = st.one_of(
 batches = st.lists(ops, max_size=6)
 
 
+@pytest.mark.contract("2.2 ops are data")
 @given(states, batches)
 @settings(max_examples=400, deadline=None)
 def test_apply_changes_nothing_it_is_given(state, batch):
@@ -93,6 +94,7 @@ def test_a_state_stays_as_it_was_while_later_ops_are_applied_to_it(state, first,
     assert middle == kept
 
 
+@pytest.mark.contract("2.2 ops are data")
 @given(batches)
 @settings(max_examples=300, deadline=None)
 def test_encoding_loses_nothing(batch):
@@ -102,6 +104,7 @@ def test_encoding_loses_nothing(batch):
     assert repr(decode_ops(wire)) == repr(batch)  # tuples stay tuples, and 1 is not True
 
 
+@pytest.mark.contract("2.2 ops are data")
 @given(states, batches)
 @settings(max_examples=300, deadline=None)
 def test_the_journal_gives_the_state_that_the_session_has(state, batch):
@@ -114,6 +117,7 @@ def test_the_journal_gives_the_state_that_the_session_has(state, batch):
     assert outcome(decode_ops(encode_ops(batch)), checked=True) == outcome(batch)
 
 
+@pytest.mark.contract("2.2 ops in order")
 @given(states, st.lists(ops, max_size=3), ops)
 @settings(max_examples=300, deadline=None)
 def test_one_at_a_time_is_the_same_as_all_at_once(state, batch, last):
@@ -134,6 +138,7 @@ def test_ops_add_no_more_bytes_than_they_say(state, batch):
     assert state_bytes(after) <= state_bytes(state) + ops_bytes(batch)
 
 
+@pytest.mark.contract("2.2 AppendItems")
 @given(st.lists(st.tuples(items.map(tuple), st.integers(0, 5)), max_size=10))
 @settings(max_examples=200, deadline=None)
 def test_a_bounded_list_keeps_its_bound_and_its_newest(appends):
@@ -147,6 +152,7 @@ def test_a_bounded_list_keeps_its_bound_and_its_newest(appends):
         assert len(state["m"]) <= keep
 
 
+@pytest.mark.contract("2.2 PutEntry")
 @given(st.lists(st.tuples(st.text("abcdef", min_size=1, max_size=1), st.integers()), max_size=20), st.integers(1, 4))
 @settings(max_examples=200, deadline=None)
 def test_a_bounded_map_keeps_the_entries_that_were_put_last(puts, keep):
@@ -208,6 +214,19 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.contract(
+    "2.2 SetState",
+    "2.2 ReplaceState",
+    "2.2 DeleteKeys",
+    "2.2 SetPath",
+    "2.2 DeletePath",
+    "2.2 AppendItems",
+    "2.2 PrependItems",
+    "2.2 UpdateItem",
+    "2.2 RemoveItems",
+    "2.2 PutEntry",
+    "2.2 AppendText",
+)
 @pytest.mark.parametrize("name", TABLE)
 def test_what_each_op_does(name):
     state, op, after = TABLE[name]
@@ -254,6 +273,7 @@ INVALID: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.contract("2.2 ops in order")
 @pytest.mark.parametrize("name", INVALID)
 def test_an_op_that_cannot_be_applied_names_itself_and_applies_none(name):
     state, op, reason = INVALID[name]

@@ -86,7 +86,10 @@ PARAMETERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "enable_promotion": {},
     "disable_promotion": {},
     "set_promotion_interval": {"interval_ms": st.integers(1, 100)},
-    "record_promotion": {},  # of the candidates at that time
+    "promote": {"threshold": st.floats(0, 1), "count_max": st.integers(1, 4)},
+    "remember": {"content": st.sampled_from(["x", "y" * 2_000]), "id": ids | st.none(), "metadata": st.none() | data},
+    "forget": {"memory_id": ids, "reason": texts | st.none(), "replacement_id": ids | st.none()},
+    "record_recall": {"ids": st.lists(ids, max_size=2)},
     "set_scroll_offset": {"offset": st.integers(0, 99)},
 }
 
@@ -140,6 +143,12 @@ def check_reply(session: Played, name: str, params: dict[str, Any], reply: Any) 
         assert reply == state["pending_memories"]["items"][reply["id"]]
     elif name == "add_agent_memory_decision":
         assert reply in session.ask("get_pending_memories")
+    elif name == "promote":
+        assert reply <= params["count_max"]
+    elif name in ("remember", "forget"):
+        assert reply == session.ask("get_memory", memory_id=reply["id"])
+    elif name == "record_recall":
+        assert reply == [session.ask("get_memory", memory_id=one) for one in params["ids"]]
     elif name == "set_scroll_offset":
         assert reply == state["scroll_offset"]
 
@@ -152,10 +161,7 @@ def test_every_action_takes_part():
 @settings(max_examples=100, deadline=None)
 def test_any_sequence_keeps_every_rule(sequence: list[tuple[str, dict[str, Any]]]):
     session = Played(Budgets(element_bytes_max=40_000, state_bytes_max=1 << 20, context_tokens_max=3_000))
-    for name, given_params in sequence:
-        params = given_params
-        if name == "record_promotion":
-            params = {"promoted": session.ask("promotion_candidates", at=session.at)}
+    for name, params in sequence:
         before = session.state
         try:
             reply = session.do(name, **params)

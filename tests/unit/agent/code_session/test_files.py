@@ -14,6 +14,7 @@ def session() -> Played:
     return Played()
 
 
+@pytest.mark.contract("2.2 builders")
 def test_a_read_is_noted_with_its_time(session: Played):
     assert session.do("track_file_read", path="a.py") == START
     assert session.ask("file_was_read", path="a.py") is True
@@ -49,6 +50,7 @@ def test_the_thousand_last_used_are_kept(session: Played):
         assert list(session.state[field])[-2:] == ["0.py", "new.py"]
 
 
+@pytest.mark.contract("2.2 builders")
 def test_clearing_forgets_both(session: Played):
     session.do("track_file_read", path="a.py")
     session.do("track_file_write", path="a.py")

@@ -16,8 +16,6 @@ from procession.agent_proc.agent.code_session.memory_types import (
     a_confidence,
     level_of,
 )
-from procession.agent_proc.agent.code_session.pending_memories import PROMOTION_DUE
-from procession.agent_proc.agent.directives import Emit
 
 
 @pytest.fixture
@@ -57,10 +55,9 @@ def test_items_from_06_on_and_all_decisions_are_listed_by_score(session: Played)
     assert ids(session) == ["mine", "top", "mid", "edge"]
 
 
-def test_a_decision_is_as_important_as_can_be_and_asks_for_a_promotion(session: Played):
+def test_a_decision_is_as_important_as_can_be(session: Played):
     made = session.do("add_agent_memory_decision", item=memory("mine", 0.1, suggested_by="implicit"))
     assert (made["importance_score"], made["suggested_by"]) == (1.0, "agent")
-    assert session.directives == (Emit(PROMOTION_DUE, {"reason": "agent_decision"}, to="self"),)
 
 
 @pytest.mark.parametrize("key", ["content", "memory_type", "confidence", "source_type"])
@@ -123,17 +120,6 @@ def test_among_equals_the_oldest_goes(session: Played):
     session.do("add_pending_memory", item=memory("new"))
     assert "m0" not in session.state["pending_memories"]["items"]
     assert "new" in session.state["pending_memories"]["items"]
-
-
-def test_a_full_store_asks_for_a_promotion(session: Played):
-    session.fill("add_pending_memory", ({"item": memory(f"m{count}")} for count in range(497)))
-    session.fill("add_agent_memory_decision", ({"item": memory(f"d{count}")} for count in range(2)))
-    assert session.change("add_pending_memory", item=memory("m3")).directives == ()  # takes its own place
-    session.do("add_pending_memory", item=memory("500th"))
-    due = (Emit(PROMOTION_DUE, {"reason": "pending_full"}, to="self"),)
-    assert session.directives == due
-    full(session)
-    assert session.change("add_pending_memory", item=memory("refused", 0.1)).directives == due
 
 
 def test_the_newest_hundred_decisions_are_kept(session: Played):

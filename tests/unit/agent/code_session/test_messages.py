@@ -139,6 +139,7 @@ def test_the_newest_thousand_are_kept(session: Played):
     assert session.contents() == [str(count) for count in range(3, 1003)]
 
 
+@pytest.mark.contract("2.2 builders")
 def test_appending_is_one_op_for_the_message_and_one_for_its_size(session: Played):
     ops = session.change("append_message", message=user()).ops
     assert [type(op) for op in ops] == [AppendItems, SetState]
@@ -146,6 +147,7 @@ def test_appending_is_one_op_for_the_message_and_one_for_its_size(session: Playe
     assert [item["content"] for item in ops[0].items] == ["hello"]
 
 
+@pytest.mark.contract("2.2 builders")
 def test_prepending_puts_a_message_before_all_others(session: Played):
     session.do("append_message", message=user("one"))
     ops = session.change("prepend_message", message=user("zero")).ops
@@ -159,6 +161,7 @@ def test_prepending_to_a_full_list_is_refused(session: Played):
     session.refusal("messages_full", "prepend_message", message=user())
 
 
+@pytest.mark.contract("2.2 builders")
 def test_clearing_leaves_none_and_frees_their_size(session: Played):
     session.do("append_message", message=user())
     assert session.do("clear_messages") == []
@@ -167,6 +170,7 @@ def test_clearing_leaves_none_and_frees_their_size(session: Played):
     assert session.change("clear_messages").ops == ()
 
 
+@pytest.mark.contract("2.2 builders")
 def test_setting_replaces_all_and_keeps_the_newest(session: Played):
     session.do("append_message", message=user("old"))
     reply = session.do("set_messages", messages=[user(str(count)) for count in range(1002)])

@@ -1,4 +1,4 @@
-"""Promotion: which candidates a run has, what is settled after it, and the switch, the interval and the numbers."""
+"""Promotion: which candidates a run has, what it keeps and settles, when it is due, and the switch, the interval, the numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from helpers.code_session import START, Played
+from procession.agent_proc.agent.code_session.promotion import promotion_wait_ms
+from procession.agent_proc.agent.code_session.state import Budgets
 
 
 @pytest.fixture
@@ -125,65 +127,106 @@ def test_options_out_of_range_are_refused(session: Played, options: dict[str, ob
     session.refusal("invalid_promotion", "promotion_candidates", at=START, **options)
 
 
-# -- what is settled -------------------------------------------------------------------------------------------------
+# -- what is kept, and settled ---------------------------------------------------------------------------------------
 
 
-def test_what_was_kept_is_no_candidate_again(session: Played):
+def kept(session: Played) -> list[tuple[str, str]]:
+    return [(one["id"], one["content"]) for one in session.ask("get_memories")]
+
+
+def test_what_is_kept_waits_no_more_and_is_no_candidate_again(session: Played):
     session.do("add_pending_memory", item=memory("one"))
     session.do("add_agent_memory_decision", item=memory("mine"))
     used_context(session)
-    assert session.do("record_promotion", promoted=candidates(session)) == 3
+    assert session.do("promote") == 3
     assert candidates(session) == []
     assert session.ask("get_pending_memories") == []
     assert session.ask("get_all_context") == {"discovered_patterns": "layers"}
+    assert session.do("promote") == 0
+    assert len(kept(session)) == 3
 
 
-def test_what_was_not_kept_stays_a_candidate(session: Played):
+def test_a_memory_that_was_promoted_is_as_it_waited(session: Played):
+    session.do("add_pending_memory", item={**memory("one", 0.7), "evidence": ["a.py"]})
+    session.do("promote")
+    assert session.ask("get_memory", memory_id="one") == {
+        "id": "one",
+        "content": "tabs",
+        "memory_type": "convention",
+        "confidence": 0.9,
+        "source_type": "user",
+        "importance_score": 0.7,
+        "created_at": START,
+        "last_accessed": None,
+        "access_count": 0,
+        "forgotten_at": None,
+        "forget_reason": None,
+        "replaced_by": None,
+        "metadata": {"evidence": ["a.py"]},
+    }
+
+
+def test_what_is_below_the_threshold_waits_on(session: Played):
     session.do("add_pending_memory", item=memory("one", 0.9))
-    session.do("add_pending_memory", item=memory("two", 0.8))
-    session.do("add_agent_memory_decision", item=memory("mine"))
-    used_context(session)
-    kept = [one for one in candidates(session) if one["id"] == "one"]
-    assert session.do("record_promotion", promoted=kept) == 1
-    assert set(names(session)) == {("decision", "mine"), ("pending", "two"), ("context", "discovered_patterns")}
+    session.do("add_pending_memory", item=memory("two", 0.5))
+    assert session.do("promote") == 1
+    assert session.do("promote", threshold=0.4) == 1
+    assert [name for name, _ in kept(session)] == ["one", "two"]
 
 
 def test_more_decisions_than_one_run_takes_are_there_for_the_next(session: Played):
     session.fill("add_agent_memory_decision", ({"item": memory(f"d{count}")} for count in range(25)))
-    assert session.do("record_promotion", promoted=candidates(session)) == 20
+    assert session.do("promote") == 20
     assert names(session) == [("decision", f"d{count}") for count in range(20, 25)]
+    assert session.do("promote", count_max=300) == 5
+    assert [name for name, _ in kept(session)] == [f"d{count}" for count in range(25)]
 
 
-def test_what_changed_while_it_was_being_kept_stays_a_candidate(session: Played):
-    session.do("add_pending_memory", item=memory("one"))
-    session.do("add_pending_memory", item=memory("gone"))
+def test_of_several_with_one_id_the_last_is_kept_and_none_is_taken_again(session: Played):
+    session.fill("add_agent_memory_decision", ({"item": memory("d", content=str(count))} for count in range(25)))
+    assert session.do("promote") == 20
+    assert kept(session) == [("d", "19")]
+    assert session.do("promote") == 5
+    assert kept(session) == [("d", "24")]
+    assert candidates(session) == []
+
+
+@pytest.mark.parametrize("decided_last", [False, True])
+def test_the_newest_under_an_id_is_kept_whatever_its_importance(session: Played, decided_last: bool):
+    adding = [("add_agent_memory_decision", 1.0), ("add_pending_memory", 0.6)]
+    for content, (name, score) in zip(("old", "new"), reversed(adding) if decided_last else adding, strict=True):
+        session.do(name, item=memory("m", score, content=content))
+    session.do("promote")
+    assert kept(session) == [("m", "new")]
+
+
+def test_each_value_of_a_context_item_is_a_memory_of_its_own(session: Played):
     used_context(session)
-    kept = candidates(session)
-    session.do("add_pending_memory", item=memory("one", content="spaces"))
-    session.do("clear_promoted_memories", ids=["gone"])
-    session.do("update_context", key="discovered_patterns", value="hexagons")
-    assert session.do("record_promotion", promoted=kept) == 3
-    assert {(one["id"], one["content"]) for one in candidates(session)} == {
-        ("one", "spaces"),
-        ("discovered_patterns", "hexagons"),
-    }
-
-
-def test_what_went_from_the_context_meanwhile_does_not_come_back(session: Played):
-    used_context(session)
-    kept = candidates(session)
-    session.do("clear_context")
-    session.do("record_promotion", promoted=kept)
-    assert session.state["working_context"]["items"] == {}
-
-
-def test_an_item_put_again_as_it_was_is_not_promoted_again(session: Played):
-    used_context(session)
-    session.do("record_promotion", promoted=candidates(session))
+    session.do("promote")
     session.do("update_context", key="discovered_patterns", value="layers")
     assert candidates(session) == []
-    session.do("update_context", key="discovered_patterns", value="layers", memory_type="risk")
+    session.do("update_context", key="discovered_patterns", value="hexagons")
+    session.do("promote")
+    assert [content for _, content in kept(session)] == ["layers", "hexagons"]
+    assert {one["metadata"]["key"] for one in session.ask("get_memories")} == {"discovered_patterns"}
+    session.do("update_context", key="discovered_patterns", value="hexagons", memory_type="risk")
     assert names(session) == [("context", "discovered_patterns")]
+
+
+def test_a_whole_full_store_is_promoted_in_a_few_runs(session: Played):
+    session.fill("add_pending_memory", ({"item": memory(f"m{count}")} for count in range(500)))
+    session.fill("remember", ({"content": "x", "id": f"old{count}"} for count in range(10_000)))
+    assert session.do("promote", count_max=300) == 300
+    assert session.do("promote", count_max=300) == 200
+    assert len(session.state["memories"]) == 10_000
+    assert {f"m{count}" for count in range(500)} <= set(session.state["memories"])
+
+
+def test_moving_within_a_full_state_needs_no_more_room_than_the_difference():
+    session = Played(Budgets(state_bytes_max=1 << 20))
+    session.do("add_pending_memory", item=memory("large", content="x" * 700_000))
+    assert session.do("promote") == 1
+    assert session.state["sizes"]["pending_memories"] == 0
 
 
 def test_every_run_counts_even_one_for_nothing(session: Played):
@@ -196,7 +239,7 @@ def test_every_run_counts_even_one_for_nothing(session: Played):
     }
     session.do("disable_promotion")
     at = session.at
-    assert session.do("record_promotion", promoted=[]) == 0
+    assert session.do("promote") == 0
     session.do("add_pending_memory", item=memory("one"))
     assert session.ask("get_promotion_stats") | {"enabled": True} == {
         "enabled": True,
@@ -205,23 +248,59 @@ def test_every_run_counts_even_one_for_nothing(session: Played):
         "total_promoted": 0,
         "runs": 1,
     }
-    session.do("record_promotion", promoted=candidates(session))
+    session.do("promote")
     assert session.ask("get_promotion_stats")["total_promoted"] == 1
     assert session.ask("get_promotion_stats")["runs"] == 2
 
 
-@pytest.mark.parametrize(
-    "promoted",
-    [
-        "x",
-        ["x"],
-        [{"origin": "nowhere", "id": "a", "content": "x"}],
-        [{"origin": "pending", "id": ["a"], "content": "x"}],
-        [{"origin": "pending", "id": "a"}],
-    ],
-)
-def test_what_is_no_candidate_is_refused(session: Played, promoted: object):
-    session.refusal("invalid_promotion", "record_promotion", promoted=promoted)
+@pytest.mark.parametrize("options", [{"threshold": 2}, {"count_max": 0}, {"count_max": 301}, {"count_max": None}])
+def test_a_run_out_of_range_is_refused(session: Played, options: dict[str, object]):
+    session.refusal("invalid_promotion", "promote", **options)
+
+
+# -- when it is due --------------------------------------------------------------------------------------------------
+
+
+def wait_ms(session: Played) -> int | None:
+    return promotion_wait_ms(session.state, session.at)
+
+
+def test_a_session_with_nothing_to_keep_has_nothing_to_wait_for(session: Played):
+    assert wait_ms(session) is None
+    session.do("add_pending_memory", item=memory("below", 0.59))
+    session.do("update_context", key="active_errors", value="boom")
+    assert wait_ms(session) is None
+
+
+def test_what_waits_is_promoted_after_the_interval(session: Played):
+    session.do("add_pending_memory", item=memory("one"))
+    assert wait_ms(session) == 30_000
+    session.do("set_promotion_interval", interval_ms=7)
+    assert wait_ms(session) == 7
+    session.do("promote")
+    assert wait_ms(session) is None
+    used_context(session)
+    assert wait_ms(session) == 7
+
+
+def test_a_decision_is_promoted_at_once(session: Played):
+    session.do("add_agent_memory_decision", item=memory("mine"))
+    assert wait_ms(session) == 0
+
+
+def test_a_full_store_is_promoted_at_once_if_anything_in_it_can_be(session: Played):
+    session.fill("add_pending_memory", ({"item": memory(f"m{count}", 0.5)} for count in range(500)))
+    assert wait_ms(session) is None
+    session.do("add_pending_memory", item=memory("new", 0.6))
+    assert wait_ms(session) == 0
+
+
+def test_a_session_that_is_not_to_promote_waits_for_nothing(session: Played):
+    session.do("disable_promotion")
+    session.do("add_agent_memory_decision", item=memory("mine"))
+    assert wait_ms(session) is None
+    session.do("enable_promotion")
+    assert wait_ms(session) == 0
 
 
 # -- the switch and the interval -------------------------------------------------------------------------------------

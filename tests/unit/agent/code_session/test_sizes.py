@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.code_session import Played
+from procession.agent_proc.agent.code_session import sizes
 from procession.agent_proc.agent.code_session.bounds import ELEMENT_DEPTH_MAX, STATE_RESERVE_BYTES
 from procession.agent_proc.agent.code_session.sizes import size_of
 from procession.agent_proc.agent.code_session.state import Budgets
@@ -149,7 +150,7 @@ def test_an_element_nests_so_deep_and_no_deeper(levels: int, fits: bool):
 def test_the_state_is_taken_up_to_its_budget_and_says_what_fills_it():
     session = Played(SMALL)
     message = {"role": "user", "content": "x" * 90_000}
-    for _ in range(((1 << 20) - STATE_RESERVE_BYTES) // 93_000):
+    for _ in range(((1 << 20) - STATE_RESERVE_BYTES) // 91_500):
         session.do("append_message", message=message)
     error = session.refusal("state_too_large", "append_message", message=message)
     assert "most of it is messages" in error.hint
@@ -200,3 +201,12 @@ def test_ops_of_the_largest_message_survive_the_journal():
     message = {"role": "user", "content": "x" * ((4 << 20) - 1_000)}
     ops = session.change("append_message", message=message).ops
     assert tuple(decode_ops(encode_ops(ops))) == ops
+
+
+@given(st.dictionaries(st.text(max_size=3), st.one_of(values, st.just({})), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_the_short_way_for_flat_maps_comes_to_the_same(value: dict[str, object]):
+    short = sizes._flat(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizes, "_FLAT_ITEMS_MAX", -1)
+        assert short in (None, size_of(value))

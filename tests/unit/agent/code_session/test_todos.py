@@ -62,12 +62,14 @@ def test_a_plan_that_is_too_long_is_refused_not_cut(session: Played):
     session.refusal("too_many_todos", "add_todo", todo=todo("one more"))
 
 
+@pytest.mark.contract("2.2 builders")
 def test_one_is_added_to_the_end(session: Played):
     session.do("update_todos", todos=PLAN)
     assert session.do("add_todo", todo=todo("d")) == todo("d")
     assert session.ask("get_todos") == [*PLAN, todo("d")]
 
 
+@pytest.mark.contract("2.2 builders")
 def test_one_is_changed_and_the_others_stay(session: Played):
     session.do("update_todos", todos=PLAN)
     change = session.change("update_todo", id="a", content="do that", status="in_progress")
@@ -85,6 +87,7 @@ def test_a_change_that_changes_nothing_is_no_op(session: Played):
     assert session.do("complete_todo", id="c") == PLAN[2]
 
 
+@pytest.mark.contract("2.2 builders")
 def test_one_is_removed(session: Played):
     session.do("update_todos", todos=PLAN)
     assert session.change("remove_todo", id="b").ops[0] == RemoveItems(("todos",), "id", ("b",))

@@ -96,6 +96,7 @@ def test_a_clock_that_went_back_makes_no_negative_duration(session: Played):
     assert session.do("update_tool_call", id="c1", status="completed")["duration_ms"] == 0
 
 
+@pytest.mark.contract("2.2 builders")
 def test_an_update_says_only_what_changes(session: Played):
     add(session, arguments={"text": "x" * 1000})
     op = session.change("update_tool_call", id="c1", status="running").ops[0]
@@ -185,6 +186,7 @@ def test_the_newest_five_hundred_are_kept_oldest_first(session: Played):
     session.refusal("tool_call_not_found", "update_tool_call", id="0", status="running")
 
 
+@pytest.mark.contract("2.2 builders")
 def test_clearing_leaves_none(session: Played):
     add(session)
     assert session.do("clear_tool_calls") == []

@@ -31,9 +31,15 @@ CONTRACT_QUERIES = """
 
 
 def test_every_function_of_the_contract_is_in_the_tables():
-    assert set(ACTIONS) - set(CONTRACT_ACTIONS) == {"cancel_streaming", "record_promotion"}
+    assert set(ACTIONS) - set(CONTRACT_ACTIONS) == {
+        "cancel_streaming",
+        "promote",
+        "remember",
+        "forget",
+        "record_recall",
+    }
     assert set(CONTRACT_ACTIONS) <= set(ACTIONS)
-    assert set(QUERIES) - set(CONTRACT_QUERIES) == {"promotion_candidates"}
+    assert set(QUERIES) - set(CONTRACT_QUERIES) == {"promotion_candidates", "get_memory", "get_memories"}
     assert set(CONTRACT_QUERIES) <= set(QUERIES)
 
 
@@ -56,6 +62,7 @@ def test_every_function_says_what_it_does(name: str):
     assert (ACTIONS.get(name) or QUERIES[name]).__doc__
 
 
+@pytest.mark.contract("2.1 state schema")
 def test_a_new_session_is_empty(session: Played):
     assert session.ask("get_state") == {
         "session": RECORD,
@@ -73,6 +80,7 @@ def test_a_new_session_is_empty(session: Played):
         "file_writes": {},
         "working_context": {"items": {}, "current_tokens": 0, "max_tokens": 12_000},
         "pending_memories": {"items": {}, "agent_decisions": []},
+        "memories": {},
         "access_log": [],
         "promotion_enabled": True,
         "promotion_interval_ms": 30_000,

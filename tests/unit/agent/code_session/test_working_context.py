@@ -138,6 +138,7 @@ def test_the_suggested_type_follows_the_table_and_memory_type_overrides_it(sessi
     assert overridden["suggested_type"] == "bug"
 
 
+@pytest.mark.contract("2.2 builders")
 def test_clearing_drops_the_items_and_keeps_the_budget(session: Played):
     session.do("update_context", key="framework", value="django")
     assert session.do("clear_context") is None
@@ -146,6 +147,7 @@ def test_clearing_drops_the_items_and_keeps_the_budget(session: Played):
     assert session.change("clear_context").ops == ()
 
 
+@pytest.mark.contract("2.2 builders")
 def test_setting_replaces_all_items(session: Played):
     session.do("update_context", key="framework", value="django")
     assert session.do("set_context", values={"current_task": "x", "user_intent": None}) == {

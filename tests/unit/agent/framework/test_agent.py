@@ -16,7 +16,9 @@ from procession.agent_proc.agent.actions import action
 from procession.agent_proc.agent.agent import Agent, check_agent
 from procession.agent_proc.agent.change import Change, Moment
 from procession.agent_proc.agent.cmd import cmd
+from procession.agent_proc.agent.code_session_agent import CodeSessionAgent
 from procession.agent_proc.agent.directives import Cron, Schedule
+from procession.agent_proc.agent.error_policy import StopOnError
 from procession.agent_proc.agent.references import Reference
 from procession.agent_proc.agent.router import Route
 from procession.agent_proc.agent.skills import Mount, Skill
@@ -47,10 +49,12 @@ def routes_of(agent: type[Agent[Any]]) -> list[tuple[str, str, int | None]]:
     return [(route.pattern, route.action, route.priority) for route in agent.definition.router.routes]
 
 
+@pytest.mark.contract("2.2 agent", "2.4 action")
 def test_a_counter_is_ten_lines():
     assert cmd(Counter, {"count": 1}, ("increment", {"by": 2}), MOMENT).state == {"count": 3}
 
 
+@pytest.mark.contract("2.4 action")
 def test_an_agent_inherits_state_actions_and_routes():
     assert list(Twice.definition.actions) == ["increment", "double"]
     assert routes_of(Twice) == [("counter.increment", "increment", 0), ("counter.double", "double", 0)]
@@ -101,6 +105,15 @@ def test_a_state_may_be_declared_later_or_be_a_mapping():
     assert Base.definition.part.model is None
 
 
+def test_a_state_is_declared_by_a_model_of_one_s_own():
+    with pytest.raises(InvalidRequest, match="the state of Bare cannot be BaseModel itself") as caught:
+
+        class Bare(Agent[BaseModel]):
+            pass
+
+    assert caught.value.code == "invalid_agent"
+
+
 def test_an_agent_travels_by_value(monkeypatch):
     class Kept(BaseModel):
         words: list[str] = []
@@ -125,10 +138,12 @@ def test_an_agent_travels_by_value(monkeypatch):
 # -- what is found ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("3 agent resolution")
 def test_what_was_found_is_checked():
     assert check_agent(Counter) is Counter
 
 
+@pytest.mark.contract("3 agent resolution")
 @pytest.mark.parametrize(
     ("found", "text"),
     [
@@ -187,6 +202,7 @@ def generating(self: Any) -> Any:
     yield Change()
 
 
+@pytest.mark.contract("2.4 requires, capabilities, singleton")
 @pytest.mark.parametrize(
     ("members", "code", "text"),
     [
@@ -213,6 +229,19 @@ def generating(self: Any) -> Any:
             "action named mount",
         ),
         ({"_hidden": method(lambda self: None)}, "invalid_agent", "cannot have an action named _hidden"),
+        ({"error_policy": StopOnError}, "invalid_agent", "has a type as its error_policy .*brackets: StopOnError()"),
+        ({"error_policy": "stop"}, "invalid_agent", "has 'stop' as its error_policy"),
+        ({"queue_max": "x"}, "invalid_agent", "has 'x' as its queue_max"),
+        ({"queue_max": True}, "invalid_agent", "has True as its queue_max"),
+        ({"queue_max": 0}, "invalid_agent", "has a queue_max of 0"),
+        ({"completion": "status"}, "invalid_agent", "has 'status' as its completion"),
+        ({"name": 3}, "invalid_agent", "has 3 as its name"),
+        ({"children": ("x",)}, "invalid_agent", "has 'x' among its children"),
+        ({"children": Counter}, "invalid_agent", "as its children .*in brackets"),
+        ({"schedules": Cron("@daily", job_id="j")}, "invalid_agent", "has a Cron as its schedules"),
+        ({"routes": Route("a", "b")}, "invalid_agent", "has a Route as its routes"),
+        ({"routes": ("x",)}, "invalid_agent", "has 'x' among its routes"),
+        ({"skills": (Skill,)}, "invalid_agent", "among its skills"),
         ({"schedules": ("@daily",)}, "invalid_agent", "'@daily' among its schedules"),
         ({"schedules": (Cron("@daily"),)}, "invalid_agent", "without a job_id"),
         ({"schedules": (Cron("@daily", job_id="j"), Cron("@hourly", job_id="j"))}, "invalid_agent", "two jobs named j"),
@@ -222,6 +251,15 @@ def test_what_does_not_fit_together_is_told_when_the_class_is_made(members, code
     with pytest.raises(InvalidRequest, match=text) as caught:
         agent_with(**members)
     assert caught.value.code == code
+
+
+def test_the_code_session_is_not_inherited_from():
+    with pytest.raises(InvalidRequest, match="Mine inherits from CodeSessionAgent") as caught:
+
+        class Mine(CodeSessionAgent):
+            pass
+
+    assert caught.value.code == "invalid_agent"
 
 
 def test_a_field_and_a_skill_of_one_key_do_not_fit_together():
@@ -234,6 +272,7 @@ def test_a_field_and_a_skill_of_one_key_do_not_fit_together():
             skills = (Notes,)
 
 
+@pytest.mark.contract("2.4 requires, capabilities, singleton")
 def test_what_a_skill_requires_may_be_the_name_or_a_capability_of_another():
     assert agent_with(skills=(Needy, Store)).definition.skills[0].part.key == "needy"
 
@@ -279,6 +318,7 @@ malformed.__annotations__["it"] = "list["
 def unknown(self: Any, it: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
+@pytest.mark.contract("2.4 action")
 @pytest.mark.parametrize(
     ("function", "text"),
     [
@@ -354,6 +394,7 @@ def reply(agent: type[Agent[Any]], name: str, **parameters: Any) -> Any:
     return cmd(agent, {}, (name, parameters), MOMENT).result()
 
 
+@pytest.mark.contract("2.3 typed signals", "2.4 action schema")
 def test_parameters_become_their_declared_types():
     at = datetime(2026, 3, 1, tzinfo=UTC)
     assert reply(Typed, "take", number=1) == [1, False, "red", None, [], "a"]
@@ -377,6 +418,7 @@ def test_what_takes_any_name_does_not_take_that_of_what_it_is_given_anyway():
         reply(agent_with(plain_actions={"x": lambda state, moment, **more: Change()}), "x", moment=1)
 
 
+@pytest.mark.contract("2.3 typed signals", "2.4 action schema")
 @pytest.mark.parametrize(
     ("parameters", "code", "text"),
     [

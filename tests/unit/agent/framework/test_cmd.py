@@ -232,12 +232,14 @@ def holds(agent: type[Agent[Any]], state: Plain, instructions: Sequence[Any]) ->
     assert alone == outcome.state, "a list is its instructions one after the other"
 
 
+@pytest.mark.contract("2.2 cmd")
 @given(st.lists(store_instructions, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_the_ops_of_plain_actions_say_exactly_what_happened(instructions):
     holds(Store, {"other": [1]}, instructions)
 
 
+@pytest.mark.contract("2.2 cmd")
 @given(st.lists(shop_instructions, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_the_ops_of_typed_actions_say_exactly_what_happened(instructions):
@@ -252,6 +254,7 @@ def test_the_ops_of_typed_actions_say_exactly_what_happened(instructions):
 # -- instructions ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("2.2 cmd")
 @pytest.mark.parametrize(
     ("given", "state"),
     [
@@ -267,6 +270,7 @@ def test_an_instruction_is_written_in_several_ways(given, state):
     assert cmd(Shop, START, given, moment()).state["count"] == state
 
 
+@pytest.mark.contract("2.2 bad action")
 @pytest.mark.parametrize(
     "given",
     [3, None, [3], ["add", None], ("add", {1: 2}), "", "a\nb", ["add", []], [("add",)], {"add": {}}, ["add"] * 257],
@@ -285,6 +289,7 @@ def test_as_many_instructions_as_a_mailbox_holds_run_at_once():
     assert cmd(Shop, START, ["answer"] * INSTRUCTIONS_MAX, moment()).replies
 
 
+@pytest.mark.contract("2.2 instructions in order")
 def test_a_failure_keeps_what_was_reached_and_the_rest_still_runs():
     outcome = run(Store, {}, ("append", {"item": "a"}), ("append", {"item": "crash"}), ("append", {"item": "b"}))
     assert outcome.state == {"items": ["a", "b"]}
@@ -315,6 +320,7 @@ def test_an_unknown_action_is_told_with_near_ones():
     assert caught.value.code == "unknown_action"
 
 
+@pytest.mark.contract("2.4 action schema")
 @pytest.mark.parametrize(
     ("parameters", "code"),
     [({}, "missing_parameter"), ({"item": 1, "kep": 2}, "unknown_parameter"), ({"state": {}}, "missing_parameter")],
@@ -325,6 +331,7 @@ def test_the_names_of_a_plain_actions_parameters_are_checked(parameters, code):
     assert caught.value.code == code
 
 
+@pytest.mark.contract("2.2 ops in order", "2.2 unknown directive")
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
@@ -371,6 +378,7 @@ def test_what_the_model_makes_of_the_state_is_the_state():
     assert (whole, type(whole)) == (4, int)
 
 
+@pytest.mark.contract("2.2 validation")
 @pytest.mark.parametrize(
     ("ops", "code", "text"),
     [
@@ -394,6 +402,7 @@ def test_a_change_that_breaks_the_state_is_the_agents_error_and_changes_nothing(
     assert (outcome.state, outcome.ops) == (START, ())
 
 
+@pytest.mark.contract("2.2 ReplaceState")
 def test_a_replaced_state_keeps_the_skills_pieces():
     state = run(Shop, START, ("notes.put", {"key": "a", "value": 1}), ("add", {"by": 5})).state
     assert run(Shop, state, ("replace", {"count": 2})).state == {
@@ -433,6 +442,7 @@ def test_a_plain_state_cannot_be_changed_in_place_by_a_method():
     assert state == {"a": 1}
 
 
+@pytest.mark.contract("2.2 validation")
 def test_a_model_that_allows_more_keeps_more():
     class Open(BaseModel):
         model_config = ConfigDict(extra="allow")
@@ -549,6 +559,7 @@ class Hooked(Shop):
         return Change.set(anything=[self.state.name, self.state.count, len(directives)]).asking(Emit("shop.changed"))
 
 
+@pytest.mark.contract("2.2 hooks")
 def test_hooks_run_before_and_after_all_instructions():
     outcome = run(Hooked, START, "add", "nothing", "add")
     assert outcome.state["anything"] == ["before 3", 2, 1]
@@ -557,6 +568,7 @@ def test_hooks_run_before_and_after_all_instructions():
     assert apply(START, outcome.ops) == outcome.state
 
 
+@pytest.mark.contract("2.2 hooks")
 @pytest.mark.parametrize(
     ("instructions", "error", "code"),
     [
@@ -573,6 +585,7 @@ def test_a_hook_that_fails_fails_the_command_whole(instructions, error, code):
     assert outcome.directives[0].context == "hook"
 
 
+@pytest.mark.contract("2.2 RunInstruction")
 def test_what_came_of_an_instruction_is_fed_back_as_one():
     directive = RunInstruction("add", {"by": 2}, "seen", meta={"m": 1})
     done = fed_back(directive, run(Shop, START, ("add", {"by": 2})))
@@ -584,6 +597,7 @@ def test_what_came_of_an_instruction_is_fed_back_as_one():
     assert "result" not in failed.parameters
 
 
+@pytest.mark.contract("2.4 skill")
 def test_a_skills_ops_do_to_its_piece_what_they_do_to_a_state():
     state = {"own": 1, "notes": {"entries": {"a": 1}, "gone": 2}}
     merged = run(Two, state, ("notes.merge", {"value": {"entries": {"b": 2}, "new": 3}})).state
@@ -591,6 +605,7 @@ def test_a_skills_ops_do_to_its_piece_what_they_do_to_a_state():
     assert run(Two, state, ("notes.replace", {"value": 5})).state == {"own": 1, "notes": {"replaced": 5}}
 
 
+@pytest.mark.contract("2.4 skill")
 def test_a_second_mount_has_a_state_of_its_own():
     state = run(Two, {}, ("notes.put", {"key": "a", "value": 1}), ("second.put", {"key": "b", "value": 2})).state
     assert state == {"notes": {"entries": {"a": 1}}, "second": {"entries": {"b": 2}}}

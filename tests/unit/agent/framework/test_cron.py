@@ -51,11 +51,13 @@ def test_what_never_comes_is_none():
     assert parse_cron("0 0 30 2 *").next_after(at("2026-03-01")) is None
 
 
+@pytest.mark.contract("3 cron")
 def test_a_minute_that_the_clock_leaves_out_does_not_come():
     found = parse_cron("30 2 * * *").next_after(at("2026-03-28T12:00", BERLIN))  # 29 March: 02:00 is 03:00
     assert found == at("2026-03-30T02:30", BERLIN)
 
 
+@pytest.mark.contract("3 cron")
 def test_a_minute_that_the_clock_repeats_comes_once():
     first = parse_cron("30 2 * * *").next_after(at("2026-10-25T01:00", BERLIN))  # 25 October: 03:00 is 02:00 again
     assert first is not None
@@ -75,6 +77,7 @@ fields = st.tuples(
 ).map(" ".join)
 
 
+@pytest.mark.contract("3 cron")
 @given(fields, st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)))  # noqa: DTZ001 - bounds are naive
 @settings(max_examples=60, deadline=None)
 def test_the_next_time_is_the_first_that_fits(cron, start):
@@ -109,6 +112,7 @@ def fits(cron: str, when: datetime) -> bool:
     return one(minute, when.minute, 0) and one(hour, when.hour, 0) and one(month, when.month, 1) and day
 
 
+@pytest.mark.contract("3 cron")
 @pytest.mark.parametrize(
     ("cron", "why"),
     [
@@ -143,6 +147,7 @@ def test_a_time_zone_has_a_name(name):
     check_time_zone(name)
 
 
+@pytest.mark.contract("3 cron")
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "/etc/localtime", "a b", "x" * 65, None, "a/b/c/d"])
 def test_what_names_none_is_refused(name):
     with pytest.raises(InvalidRequest) as caught:

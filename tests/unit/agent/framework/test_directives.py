@@ -15,6 +15,7 @@ from procession.agent_proc.agent.directives import (
     DIRECTIVES,
     OUTCOME_DIRECTIVES_MAX,
     AdoptChild,
+    CallAgent,
     Cron,
     CronCancel,
     Emit,
@@ -66,6 +67,7 @@ KINDS = {
     Reply: (words, values),
     RunTool: (words, maps, words, st.just(0.5)),
     RunInstruction: (words, maps, words, maps),
+    CallAgent: (st.just("parent") | st.builds(ToSession, words), words, values, words, st.just(2.5), maps, words),
     Schedule: (st.integers(0, DELAY_MS_MAX), words, values),
     Cron: (st.sampled_from(["* * * * *", "@daily"]), words, values, words, st.just("Europe/Berlin")),
     CronCancel: (words,),
@@ -77,6 +79,7 @@ KINDS = {
 directives = st.one_of(*(st.builds(kind, *fields) for kind, fields in KINDS.items()))
 
 
+@pytest.mark.contract("2.2 directives are data")
 @given(st.lists(directives, max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_directives_cross_processes_unchanged(batch):
@@ -85,6 +88,7 @@ def test_directives_cross_processes_unchanged(batch):
     assert repr(decode_directives(wire)) == repr(batch)  # tuples stay tuples, and 1 is not True
 
 
+@pytest.mark.contract("2.2 directives are data")
 def test_no_kind_is_missing_above():
     assert set(KINDS) == DIRECTIVES
 
@@ -93,6 +97,7 @@ def call(kind: Any, *arguments: Any, **named: Any) -> Any:
     return lambda: kind(*arguments, **named)
 
 
+@pytest.mark.contract("2.2 directives are data")
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -114,6 +119,10 @@ def call(kind: Any, *arguments: Any, **named: Any) -> Any:
         call(RunInstruction, "a", result_action=""),
         call(RunInstruction, "a", {1: 2}),
         call(RunInstruction, "a", meta=None),
+        call(CallAgent, "children", "a"),
+        call(CallAgent, ToChild("c"), "a", timeout_s=0),
+        call(CallAgent, "parent", "a", result_action=""),
+        call(CallAgent, "parent", "a", meta=None),
         call(Schedule, -1),
         call(Schedule, DELAY_MS_MAX + 1),
         call(Schedule, 1.5),

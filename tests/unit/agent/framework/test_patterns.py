@@ -29,12 +29,14 @@ def matches_by_definition(pattern: list[str], parts: list[str]) -> bool:
     return bool(parts) and pattern[0] in ("*", parts[0]) and matches_by_definition(pattern[1:], parts[1:])
 
 
+@pytest.mark.contract("2.3 patterns")
 @given(patterns, types)
 @settings(max_examples=150, deadline=None)
 def test_a_pattern_matches_what_its_definition_says(pattern, type_):
     assert parse_pattern(pattern).matches(type_) == matches_by_definition(pattern.split("."), type_.split("."))
 
 
+@pytest.mark.contract("2.3 patterns")
 @pytest.mark.parametrize(
     ("pattern", "type_", "expected"),
     [
@@ -77,6 +79,7 @@ def test_a_type_is_segments_joined_by_dots(type_):
     check_type(type_)
 
 
+@pytest.mark.contract("2.3 patterns")
 @pytest.mark.parametrize(
     "type_",
     [
@@ -104,6 +107,7 @@ def test_anything_else_is_no_type(type_):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.contract("2.3 patterns")
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from procession.agent_proc.agent.actions import action
 from procession.agent_proc.agent.agent import Agent
-from procession.agent_proc.agent.change import Change, Moment
+from procession.agent_proc.agent.change import LATER, Change, Moment
 from procession.agent_proc.agent.directives import Cron, Emit, Error, Schedule, Stop
 from procession.agent_proc.agent.instructions import Instruction
 from procession.agent_proc.agent.outcome import Done, Failed, Outcome
@@ -139,6 +139,7 @@ def send(type_: str, data: Any = None, *, state: Plain = START, is_call: bool = 
 # -- the way of a signal ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("2.3 sources of routes", "3 routing")
 def test_a_signal_runs_all_its_routes_the_strategys_before_the_agents_before_the_skills():
     outcome = send("order.paid", {"amount": 2}, is_call=False)
     assert outcome.state["paid"] == 2
@@ -147,31 +148,37 @@ def test_a_signal_runs_all_its_routes_the_strategys_before_the_agents_before_the
     assert apply(START, outcome.ops) == outcome.state
 
 
+@pytest.mark.contract("2.3 static parameters")
 def test_a_routes_static_parameters_reach_the_action():
     assert send("order.gift", {"amount": 100}).state["paid"] == 0
 
 
+@pytest.mark.contract("2.4 handle_signal")
 def test_handle_signal_may_say_what_runs_instead_of_the_routes():
     outcome = send("order.override", {"amount": 1}, is_call=False)
     assert outcome.state["paid"] == 7
     assert len(outcome.replies) == 1
 
 
+@pytest.mark.contract("2.4 handle_signal")
 def test_handle_signal_may_rewrite_the_signal_before_it_is_routed():
     assert send("order.renamed").state["paid"] == 5
 
 
+@pytest.mark.contract("2.3 signal_patterns")
 def test_handle_signal_sees_only_the_patterns_of_its_skill():
     state = {**failing("handle_signal")}
     assert send("shop.other", state=state).directives[0].context == "routing"  # type: ignore[union-attr]
     assert send("order.paid", state=state).directives[0].context == "skill"  # type: ignore[union-attr]
 
 
+@pytest.mark.contract("2.4 prepare_signal")
 def test_prepare_signal_may_rewrite_and_tell_what_it_knows():
     lines = send("order.paid", {"amount": 2, "user": "ann"}).state["log"]["lines"]
     assert lines[-1] == "order.paid ['amount'] {'user': 'ann', 'count': 3}"
 
 
+@pytest.mark.contract("2.4 prepare_action")
 def test_prepare_action_may_refuse_with_an_error_of_its_choice():
     outcome = send("order.paid", {"amount": 13})
     with pytest.raises(PermissionDenied, match="not thirteen"):
@@ -179,11 +186,13 @@ def test_prepare_action_may_refuse_with_an_error_of_its_choice():
     assert (outcome.state, outcome.ops) == (START, ())
 
 
+@pytest.mark.contract("2.4 prepare_emit")
 def test_prepare_emit_may_rewrite_what_is_sent_and_where():
     (emit,) = send("order.paid", {"amount": 2}).directives
     assert emit == Emit("shop.paid", None, "parent", extensions={"signed": 2}, id="id-2")
 
 
+@pytest.mark.contract("2.4 transform_result")
 def test_transform_result_shows_the_caller_of_a_call_something_else():
     assert send("order.paid", {"amount": 2}).result(1) == {"of": "pay", "reply": 2}
     assert send("order.paid", {"amount": 2}, is_call=False).result(1) == 2
@@ -206,6 +215,7 @@ def test_instructions_that_no_signal_brought_have_the_later_phases_too():
 SIGNAL_PHASES = ("handle_signal", "prepare_signal", "prepare_action", "prepare_emit", "transform_result")
 
 
+@pytest.mark.contract("3 plugin phases")
 @pytest.mark.parametrize("phase", SIGNAL_PHASES)
 def test_a_phase_that_fails_fails_the_signal_whole(phase):
     state = failing(phase)
@@ -218,10 +228,12 @@ def test_a_phase_that_fails_fails_the_signal_whole(phase):
     assert (outcome.state, outcome.ops) == (state, ())
 
 
+@pytest.mark.contract("2.4 transform_result")
 def test_a_call_and_a_cast_differ_in_transform_result_only():
     assert send("order.paid", {"amount": 2}, state=failing("transform_result"), is_call=False).state["paid"] == 2
 
 
+@pytest.mark.contract("3 plugin phases")
 @pytest.mark.parametrize(
     ("phase", "answer", "code", "text"),
     [
@@ -284,6 +296,7 @@ def test_a_phase_that_changes_its_state_in_place_fails_the_signal():
     assert outcome.replies[0].error.code == "state_changed_in_place"  # type: ignore[union-attr]
 
 
+@pytest.mark.contract("3 plugin phases")
 def test_skills_are_asked_in_the_order_in_which_the_agent_names_them():
     class Adds(Skill[Plain]):
         def prepare_signal(self, signal: Signal) -> Prepared:
@@ -311,6 +324,7 @@ signals = st.builds(
 )
 
 
+@pytest.mark.contract("3 plugin phases")
 @given(signals, st.sampled_from(["", *SIGNAL_PHASES]), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_the_ops_of_a_signal_say_exactly_what_happened(one, phase, is_call):
@@ -334,6 +348,7 @@ def test_a_signal_without_a_route_is_an_error_that_names_near_ones():
         outcome.result()
 
 
+@pytest.mark.contract("2.3 system signals")
 @pytest.mark.parametrize("type_", ["procession.agent.stop", "jido.agent.stop"])
 @pytest.mark.parametrize(
     ("data", "reason"),
@@ -344,11 +359,63 @@ def test_the_stop_signal_needs_no_route(type_, data, reason):
     assert send(type_, data).result() is None
 
 
+@pytest.mark.contract("2.3 system signals")
+class Odd(Skill[Plain]):
+    """Gives what its phases must not."""
+
+    def prepare_signal(self, signal: Signal) -> Prepared | None:
+        return Prepared(context=signal.data) if signal.type == "odd.context" else None
+
+    def prepare_emit(self, emit: Emit) -> Emit | None:
+        return Emit("odd.sent", object()) if emit.type == "odd.plain" else None
+
+    def transform_result(self, instruction: Instruction, result: Any) -> Any:
+        return {"seen": result}
+
+
+class Odder(Agent[Plain]):
+    skills = (Odd,)
+
+    @action("odd.context")
+    def context_of(self, **data: Any) -> Change:
+        return Change.set(seen=True)
+
+    @action("odd.emit")
+    def send(self, type_: str) -> Change:
+        return Change.set(seen=True).asking(Emit(type_))
+
+    @action("odd.later")
+    def later(self) -> Change:
+        return Change().later()
+
+
+@pytest.mark.parametrize("context", [3, None, "text", ["a"], {1: 2}])
+def test_a_context_that_is_no_map_of_names_fails_the_signal(context: Any):
+    outcome = on_signal(Odder, {"odd": {}}, signal("odd.context", context), moment())
+    with pytest.raises(AgentError, match="as context, not a map") as caught:
+        outcome.result()
+    assert (caught.value.code, outcome.ops) == ("invalid_answer", ())
+
+
+def test_what_a_skill_sends_in_the_place_of_a_signal_is_plain_data():
+    outcome = on_signal(Odder, {"odd": {}}, signal("odd.emit", {"type_": "odd.plain"}), moment())
+    with pytest.raises(AgentError, match="prepare_emit returned what is no plain data") as caught:
+        outcome.result()
+    assert (caught.value.code, outcome.ops, outcome.state) == ("invalid_answer", (), {"odd": {}})
+
+
+@pytest.mark.contract("2.4 transform_result")
+def test_an_answer_that_comes_later_is_not_transformed_before_it_is_there():
+    outcome = on_signal(Odder, {"odd": {}}, signal("odd.later"), moment(), is_call=True)
+    assert outcome.result() is LATER
+
+
 @pytest.mark.parametrize("type_", sorted(ADVISORY))
 def test_what_the_server_only_tells_needs_no_route(type_):
     assert send(type_, {"tag": "a"}) == Outcome(START)
 
 
+@pytest.mark.contract("2.3 legacy names")
 def test_an_older_name_reaches_the_route_of_ours():
     class Listens(Agent[Plain]):
         @action("procession.tool.result")
@@ -363,6 +430,7 @@ def test_an_older_name_reaches_the_route_of_ours():
 # -- beginnings, checkpoints -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("2.2 agent", "2.4 mount")
 def test_an_agent_begins_with_its_defaults_its_skills_pieces_and_what_they_mount():
     outcome = begin(Shop, {"paid": 3, "log": {"limit": 5}}, moment())
     assert outcome.state == {"paid": 3, "log": {"lines": ["mounted 2026"], "limit": 5, "fail": ""}}
@@ -371,6 +439,7 @@ def test_an_agent_begins_with_its_defaults_its_skills_pieces_and_what_they_mount
     assert isinstance(outcome.ops[0], ReplaceState)
 
 
+@pytest.mark.contract("2.4 config schema")
 def test_what_a_mount_says_is_under_what_is_given():
     class Has(Agent[Plain]):
         skills = (Mount(Log, "audit", {"limit": 9, "fail": "x"}),)
@@ -383,6 +452,7 @@ def test_what_a_mount_says_is_under_what_is_given():
     assert given == {"own": [1], "audit": {"limit": 8}}
 
 
+@pytest.mark.contract("2.2 agent", "2.4 config schema")
 @pytest.mark.parametrize(
     ("given", "text"),
     [
@@ -398,11 +468,13 @@ def test_a_wrong_beginning_is_refused(given, text):
     assert caught.value.code == "invalid_state"
 
 
+@pytest.mark.contract("2.4 mount")
 def test_a_mount_that_fails_is_an_error():
     with pytest.raises(AgentError, match=r"log\.mount raised RuntimeError"):
         begin(Shop, {"log": {"fail": "mount"}}, moment())
 
 
+@pytest.mark.contract("2.4 on_checkpoint", "2.4 on_restore")
 def test_skills_make_the_state_fit_to_be_kept_and_to_go_on():
     kept = on_checkpoint(Shop, START, moment())
     assert kept.state["log"]["lines"] == []
@@ -413,6 +485,7 @@ def test_skills_make_the_state_fit_to_be_kept_and_to_go_on():
     assert apply(START, kept.ops) == kept.state
 
 
+@pytest.mark.contract("2.4 on_checkpoint")
 @pytest.mark.parametrize(("run", "phase"), [(on_checkpoint, "on_checkpoint"), (on_restore, "on_restore")])
 def test_a_checkpoint_that_fails_is_an_error(run, phase):
     with pytest.raises(AgentError, match=rf"log\.{phase} raised RuntimeError"):
@@ -431,6 +504,7 @@ class Notes(Skill[Plain]):
         return Change((AppendItems(("texts",), (text,)),))
 
 
+@pytest.mark.contract("2.3 sources of routes", "2.4 skill")
 def test_a_skills_actions_routes_and_jobs_are_the_agents_under_its_key():
     class Has(Agent[Plain]):
         skills = (Notes, Mount(Notes, "second"))
@@ -469,6 +543,7 @@ def test_the_usual_answers_of_the_phases_change_nothing():
     assert quiet.transform_result(Instruction("a"), [1]) == [1]
 
 
+@pytest.mark.contract("2.4 skill")
 def test_a_skill_writes_inside_its_key_whatever_it_writes():
     outcome = on_signal(Shop, START, signal("order.x"), moment())
     assert all(op.path[0] == "log" for op in outcome.ops)  # type: ignore[union-attr]

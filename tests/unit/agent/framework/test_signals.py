@@ -18,7 +18,7 @@ from procession.agent_proc.agent import cloudevents_json, signal_types
 from procession.agent_proc.agent.change import Moment
 from procession.agent_proc.agent.cloudevents_json import from_json, from_mapping, to_json
 from procession.agent_proc.agent.signal_types import legacy_types, translated
-from procession.agent_proc.agent.signals import EXTENSIONS_MAX, Signal, new_signal
+from procession.agent_proc.agent.signals import EXTENSIONS_MAX, Signal, new_signal, trace_of, traced
 from procession.ipc.core.errors import InvalidRequest
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -51,6 +51,7 @@ signals = st.builds(
 )
 
 
+@pytest.mark.contract("2.3 CloudEvents")
 @given(signals)
 @settings(max_examples=80, deadline=None)
 def test_json_gives_back_the_same_signal(signal):
@@ -60,6 +61,7 @@ def test_json_gives_back_the_same_signal(signal):
     assert signal == before
 
 
+@pytest.mark.contract("2.3 CloudEvents")
 @given(signals.filter(lambda one: one.time is not None))
 @settings(max_examples=60, deadline=None)
 def test_another_implementation_reads_what_we_write_and_we_read_what_it_writes(signal):
@@ -80,11 +82,13 @@ def test_a_signal_crosses_a_process_as_it_is(signal):
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(signal), type=Signal) == signal
 
 
+@pytest.mark.contract("2.3 attributes")
 def test_a_new_signal_has_its_id_and_time_from_the_moment():
     signal = new_signal("a.b", {"x": 1}, source="/s", moment=Moment(AT, lambda: "id-1"), extensions={"traceid": "t"})
     assert signal == Signal(id="id-1", source="/s", type="a.b", time=AT, data={"x": 1}, extensions={"traceid": "t"})
 
 
+@pytest.mark.contract("2.3 attributes")
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
@@ -128,6 +132,7 @@ def test_a_wrong_attribute_is_named_by_its_code(attribute, value):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.contract("2.3 attributes")
 @pytest.mark.parametrize("attribute", ["id", "source", "type", "specversion"])
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_required_attribute_that_is_missing_or_null_is_named(attribute, gone):
@@ -141,6 +146,7 @@ def test_a_required_attribute_that_is_missing_or_null_is_named(attribute, gone):
     assert caught.value.code == f"invalid_signal_{attribute}"
 
 
+@pytest.mark.contract("2.3 CloudEvents")
 @pytest.mark.parametrize("written", ["1.0", "1.0.1", "1.0.2"])
 def test_a_patch_release_as_specversion_reads_as_one_point_nought(written):
     signal = from_mapping({**GOOD, "specversion": written})
@@ -148,6 +154,7 @@ def test_a_patch_release_as_specversion_reads_as_one_point_nought(written):
     assert json.loads(to_json(signal))["specversion"] == "1.0"
 
 
+@pytest.mark.contract("2.3 CloudEvents")
 @pytest.mark.parametrize("version", ["0.3", "2.0", 1.0, "1"])
 def test_another_version_is_refused(version):
     with pytest.raises(InvalidRequest) as caught:
@@ -178,6 +185,7 @@ def test_any_other_time_is_refused(written):
     assert caught.value.code == "invalid_signal_time"
 
 
+@pytest.mark.contract("2.3 attributes")
 def test_a_time_of_another_zone_is_written_in_utc():
     there = AT.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert json.loads(to_json(Signal(**GOOD, time=there)))["time"] == "2026-03-01T12:30:15.123456Z"
@@ -235,6 +243,7 @@ OURS = {
 }
 
 
+@pytest.mark.contract("2.3 signal types")
 def test_the_vocabulary_is_the_contracts():
     words = """
         session.message.appended session.state.changed session.config.updated tool.call tool.result tool.error
@@ -249,28 +258,50 @@ def test_the_vocabulary_is_the_contracts():
             assert Signal(**{**GOOD, "type": type_}).type == type_
 
 
-@pytest.mark.parametrize(
-    ("legacy", "ours"),
-    [
-        ("jido_code.session.message", "procession.session.message.appended"),
-        ("jido_code.message.append", "procession.session.message.appended"),
-        ("jido_code.session.state_changed", "procession.session.state.changed"),
-        ("jido_code.state.change", "procession.session.state.changed"),
-        ("jido_code.session.config", "procession.session.config.updated"),
-        ("jido_code.tool.call", "procession.tool.call"),
-        ("jido_code.memory.promoted", "procession.memory.promoted"),
-        ("jido_code.file.list", "procession.file.list"),
-        ("jido.agent.child.exit", "procession.agent.child.exit"),
-        ("jido.cron_tick", "procession.cron.tick"),
-    ],
-)
-def test_a_name_of_either_plan_is_translated_on_the_way_in_and_offered_on_the_way_out(legacy, ours):
+#: an older name, what it is taken for, and what it is offered for
+LEGACY = [
+    ("jido_code.session.message", "session.message", "session.message.appended"),
+    ("jido_code.message.append", "session.message", "session.message.appended"),
+    ("jido_code.session.state_changed", "session.state.update", "session.state.changed"),
+    ("jido_code.state.change", "session.state.update", "session.state.changed"),
+    ("jido_code.session.config", "session.config.update", "session.config.updated"),
+    ("jido_code.tool.call", "tool.call", "tool.call"),
+    ("jido_code.tool.result", "tool.result", "tool.result"),
+    ("jido_code.tool.error", "tool.error", "tool.error"),
+    ("jido_code.file.read", "file.read", "file.read"),
+    ("jido_code.file.write", "file.write", "file.write"),
+    ("jido_code.file.list", "file.list", "file.list"),
+    ("jido_code.memory.stored", "memory.store", "memory.stored"),
+    ("jido_code.memory.recalled", "memory.recalled", "memory.recalled"),
+    ("jido_code.memory.forgotten", "memory.forget", "memory.forgotten"),
+    ("jido_code.memory.promoted", "memory.promoted", "memory.promoted"),
+    ("jido.agent.child.exit", "agent.child.exit", "agent.child.exit"),
+    ("jido.cron_tick", "cron.tick", "cron.tick"),
+]
+
+
+@pytest.mark.contract("2.3 legacy names")
+@pytest.mark.parametrize(("legacy", "taken_for", "offered_for"), LEGACY)
+def test_a_name_of_either_plan_is_translated_on_the_way_in_and_offered_on_the_way_out(legacy, taken_for, offered_for):
     signal = Signal(**{**GOOD, "type": legacy, "data": {"a": 1}})
-    assert translated(signal) == Signal(**{**GOOD, "type": ours, "data": {"a": 1}})
-    assert legacy in legacy_types(ours)
+    assert translated(signal) == Signal(**{**GOOD, "type": f"procession.{taken_for}", "data": {"a": 1}})
+    assert legacy in legacy_types(f"procession.{offered_for}")
 
 
+@pytest.mark.contract("2.3 legacy names")
 def test_any_other_type_stays_itself():
     signal = Signal(**{**GOOD, "type": "jido_code.something.else"})
     assert translated(signal) is signal
     assert legacy_types("order.paid") == ()
+
+
+@pytest.mark.contract("3 telemetry")
+def test_a_trace_is_carried_on_unless_there_is_one_or_no_room():
+    plain, own = Signal(**GOOD), Signal(**{**GOOD, "extensions": {"traceparent": "mine", "lane": 1}})
+    full = Signal(**{**GOOD, "extensions": {f"e{number}": number for number in range(EXTENSIONS_MAX)}})
+    assert traced(plain, "") is plain
+    assert traced(plain, "theirs").extensions == {"traceparent": "theirs"}
+    assert traced(own, "theirs") is own
+    assert traced(full, "theirs") is full
+    assert [trace_of(one) for one in (plain, own, full)] == ["", "mine", ""]
+    assert trace_of(Signal(**{**GOOD, "extensions": {"traceparent": 7}})) == ""

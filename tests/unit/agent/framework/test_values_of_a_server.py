@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procession.agent_proc.agent.completion import Completion, Finished, Lost, all_of, any_of, finished
+from procession.agent_proc.agent.completion import Completion, Lost, all_of, any_of, finished
 from procession.agent_proc.agent.debug_ring import CAPACITY_DEFAULT, CAPACITY_MAX, DebugEvent, DebugRing
+from procession.ipc.core.agent_records import Finished
 from procession.ipc.core.errors import InvalidRequest, SessionDied
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+@pytest.mark.contract("3 debug events")
 def test_a_ring_is_off_unless_asked_for_and_then_keeps_nothing():
     ring = DebugRing()
     assert ring.recorded(AT, "signal_received") is ring
@@ -24,14 +26,15 @@ def test_a_ring_is_off_unless_asked_for_and_then_keeps_nothing():
     assert ring.enabled().capacity == CAPACITY_DEFAULT
 
 
+@pytest.mark.contract("3 debug events")
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 6))
 @settings(max_examples=100, deadline=None)
 def test_a_ring_keeps_its_newest_events_newest_first(capacity, count, limit):
     ring = DebugRing(capacity)
-    events = [DebugEvent(AT + timedelta(seconds=n), "directive_started", str(n)) for n in range(count)]
+    events = [DebugEvent(AT + timedelta(seconds=n), "directive_finished", str(n), n / 2) for n in range(count)]
     for event in events:
         before, kept = ring, ring.events
-        ring = ring.recorded(event.at, event.kind, event.detail)
+        ring = ring.recorded(event.at, event.kind, event.detail, event.duration_ms)
         assert before.events is kept, "recording makes another ring"
     newest_first = events[::-1][:capacity]
     assert ring.recent() == newest_first
@@ -47,6 +50,7 @@ def test_a_capacity_is_bounded(capacity):
     assert caught.value.code == "invalid_capacity"
 
 
+@pytest.mark.contract("3 await_completion")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
@@ -62,6 +66,7 @@ def test_an_agent_is_finished_when_its_state_says_so(state, expected):
     assert finished(state) == expected
 
 
+@pytest.mark.contract("3 await_completion")
 def test_where_a_state_says_it_may_be_told():
     where = Completion(("job", "status"), ("job", "answer"), ("job", "why"))
     assert finished({"job": {"status": "completed", "answer": [1]}}, where) == Finished("completed", [1])
@@ -71,6 +76,7 @@ def test_where_a_state_says_it_may_be_told():
 DONE, BAD, DEAD = Finished("completed", 1), Finished("failed", "why"), SessionDied("gone")
 
 
+@pytest.mark.contract("3 Await all / any / child / cancel")
 @pytest.mark.parametrize(
     ("agents", "everyone", "anyone"),
     [
@@ -79,8 +85,8 @@ DONE, BAD, DEAD = Finished("completed", 1), Finished("failed", "why"), SessionDi
         ({"a": DONE, "b": None}, None, ("a", DONE)),
         ({"a": None, "b": BAD}, None, ("b", BAD)),
         ({"a": DONE, "b": BAD}, {"a": DONE, "b": BAD}, ("a", DONE)),
-        ({"a": None, "b": DEAD}, Lost("b", DEAD), Lost("b", DEAD)),
-        ({"a": DONE, "b": DEAD}, Lost("b", DEAD), ("a", DONE)),
+        ({"a": None, "b": DEAD}, Lost(DEAD), Lost(DEAD)),
+        ({"a": DONE, "b": DEAD}, Lost(DEAD), ("a", DONE)),
     ],
 )
 def test_awaiting_all_or_any(agents, everyone, anyone):

@@ -10,9 +10,10 @@ from procession.agent_proc.agent.record.config import (
     CONFIG_TEXT_CHARS_MAX,
     Defaults,
     config_reasons,
+    defaults_of,
     merged,
 )
-from procession.agent_proc.agent.record.reasons import codes_of, shown
+from procession.agent_proc.agent.record.reasons import shown
 from procession.ipc.core.errors import InvalidRequest
 
 GOOD = {"provider": "anthropic", "model": "m", "temperature": 0.5, "max_tokens": 10}
@@ -107,8 +108,37 @@ def test_merging_takes_the_four_keys_and_a_present_none_wins() -> None:
 def test_defaults_out_of_range_are_refused_with_all_codes() -> None:
     with pytest.raises(InvalidRequest) as caught:
         Defaults(temperature=3, max_tokens=0, language="py")  # type: ignore[arg-type]
-    assert codes_of(caught.value) == ("invalid_temperature", "invalid_max_tokens", "invalid_language")
+    assert caught.value.codes == ("invalid_temperature", "invalid_max_tokens", "invalid_language")
     assert caught.value.code == "invalid_temperature"
+
+
+@pytest.mark.contract("4.2 defaults")
+@pytest.mark.parametrize(
+    ("language", "config", "expected"),
+    [
+        (None, None, ()),
+        ("Rs", {"model": None}, ()),
+        ("cobol", None, ("invalid_language",)),
+        (None, 3, ("invalid_config",)),
+        (None, {"modle": "m"}, ("invalid_config",)),
+        (3, {"max_tokens": 0, "temprature": 1}, ("invalid_config", "invalid_max_tokens", "invalid_language")),
+    ],
+)
+def test_what_a_host_is_told_to_give_is_checked_as_a_whole(
+    language: object, config: object, expected: tuple[str, ...]
+) -> None:
+    if expected:
+        with pytest.raises(InvalidRequest) as caught:
+            defaults_of(language, config)
+        assert caught.value.codes == expected
+    elif config is None:
+        assert defaults_of(language, config) == Defaults()
+    else:
+        assert defaults_of(language, config) == Defaults(model=None, language="rust")
+
+
+def test_a_whole_temperature_is_the_same_default_as_its_float() -> None:
+    assert type(defaults_of(config={"temperature": 1}).temperature) is float
 
 
 def test_defaults_and_keys_are_the_same_four() -> None:

@@ -48,6 +48,7 @@ agents = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.contract("2.1 converters")
 @given(records)
 def test_a_record_comes_back_as_it_went(record: dict[str, Any]) -> None:
     fields, unsupported = to_agent(record)
@@ -55,6 +56,7 @@ def test_a_record_comes_back_as_it_went(record: dict[str, Any]) -> None:
     assert to_session(fields) == Converted(record, ())
 
 
+@pytest.mark.contract("2.1 converters")
 @given(agents)
 def test_an_agents_fields_come_back_as_they_went(fields: dict[str, Any]) -> None:
     record, unsupported = to_session(fields)
@@ -62,6 +64,7 @@ def test_an_agents_fields_come_back_as_they_went(fields: dict[str, Any]) -> None
     assert to_agent(record) == Converted(fields, ())
 
 
+@pytest.mark.contract("2.1 converters")
 def test_the_names_are_those_of_the_documents() -> None:
     record = {
         "id": "1",
@@ -87,6 +90,7 @@ def test_the_names_are_those_of_the_documents() -> None:
     }
 
 
+@pytest.mark.contract("2.1 converters")
 def test_a_project_root_is_a_project_path_unless_there_is_one() -> None:
     assert to_session({"project_root": "/a"}) == Converted({"project_path": "/a"}, ())
     both = Converted({"project_path": "/b"}, ("project_root",))
@@ -94,6 +98,7 @@ def test_a_project_root_is_a_project_path_unless_there_is_one() -> None:
     assert to_session({"project_path": "/b", "project_root": "/a"}) == both
 
 
+@pytest.mark.contract("2.1 converters")
 def test_what_has_no_place_is_named() -> None:
     assert to_agent({"id": "1", "pid": 4, "config": {"x": 1, "model": "m"}}) == Converted(
         {"session_id": "1", "llm_config": {"model": "m"}}, ("pid", "config.x")

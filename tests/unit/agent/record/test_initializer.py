@@ -12,7 +12,6 @@ from procession.agent_proc.agent.change import Moment
 from procession.agent_proc.agent.record.config import Defaults
 from procession.agent_proc.agent.record.initializer import StateInitializer
 from procession.agent_proc.agent.record.project_path import NOTHING_THERE, ProjectFacts
-from procession.agent_proc.agent.record.reasons import codes_of
 from procession.agent_proc.agent.record.session_record import FIELDS, validate
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.state_ops import state_bytes
@@ -32,11 +31,12 @@ def made(facts: ProjectFacts | None = FACTS, defaults: Defaults | None = None, *
 def refused(facts: ProjectFacts | None = FACTS, **params: Any) -> tuple[str, ...]:
     with pytest.raises(InvalidRequest) as caught:
         made(facts, **params)
-    codes = codes_of(caught.value)
+    codes = caught.value.codes
     assert caught.value.code == codes[0]
     return codes
 
 
+@pytest.mark.contract("2.1 state schema", "4.2 defaults")
 def test_a_path_alone_makes_a_whole_state() -> None:
     assert StateInitializer().init({"project_path": "/srv/app/"}, FACTS, EMPTY, MOMENT) == {
         "session_id": NEW_ID,
@@ -65,10 +65,12 @@ def test_what_is_given_is_taken() -> None:
     assert list(state["session"]) == list(FIELDS)
 
 
+@pytest.mark.contract("4.2 defaults")
 def test_none_is_as_not_given() -> None:
     assert made(session_id=None, name=None, language=None, config=None) == made()
 
 
+@pytest.mark.contract("4.2 defaults")
 def test_a_host_has_its_own_defaults() -> None:
     defaults = Defaults(model="mine", language="go")
     state = made(ProjectFacts(), defaults, config={"provider": None})
@@ -83,6 +85,7 @@ def test_promotion_settings_of_a_config_are_fields_of_the_state() -> None:
     assert state["session"]["config"] == Defaults().config()
 
 
+@pytest.mark.contract("4.2 validation")
 @pytest.mark.parametrize(
     ("params", "code"),
     [
@@ -130,9 +133,10 @@ def test_a_path_that_nobody_could_look_at_needs_no_facts(path: object, code: str
 def test_a_state_needs_a_project_path() -> None:
     with pytest.raises(InvalidRequest) as caught:
         StateInitializer().init({}, None, EMPTY, MOMENT)
-    assert codes_of(caught.value) == ("missing_project_path",)
+    assert caught.value.codes == ("missing_project_path",)
 
 
+@pytest.mark.contract("4.2 validation")
 @pytest.mark.parametrize(
     ("facts", "code"),
     [
@@ -153,6 +157,7 @@ def test_a_good_path_without_facts_is_a_mistake_of_the_caller() -> None:
         made(None)
 
 
+@pytest.mark.contract("4.2 validation")
 def test_all_reasons_are_told_at_once_in_the_contracts_order() -> None:
     config = {"max_tokens": 0, "temperature": 9, "model": "", "provider": "", "promotion_interval_ms": -1}
     assert refused(
@@ -184,6 +189,7 @@ anything = (
 good_names = st.text("ab ", min_size=1, max_size=50)
 
 
+@pytest.mark.contract("4.2 validation")
 @given(
     params=st.fixed_dictionaries(
         {},
@@ -203,7 +209,7 @@ def test_whatever_is_given_it_is_refused_or_makes_a_record_that_stays_good(param
     try:
         state = StateInitializer().init(params, facts, EMPTY, MOMENT)
     except InvalidRequest as refusal:
-        codes, text = codes_of(refusal), str(refusal).encode()
+        codes, text = refusal.codes, str(refusal).encode()
         assert all(codes)
         assert text
         return

@@ -12,7 +12,6 @@ from procession.agent_proc.agent.record.legacy_errors import (
     from_legacy,
     legacy_error,
 )
-from procession.agent_proc.agent.record.reasons import codes_of
 from procession.ipc.core.errors import (
     AlreadyExists,
     CallTimedOut,
@@ -44,6 +43,7 @@ def test_a_symbol_is_equal_to_its_text_and_told_from_it() -> None:
     assert str(NOT_FOUND) == f"{NOT_FOUND}" == "not_found"
 
 
+@pytest.mark.contract("2.1 error converters")
 @given(shapes, st.integers(0, 3))
 def test_a_reason_comes_back_as_it_went(reason: object, wrapped: int) -> None:
     given = reason
@@ -54,14 +54,16 @@ def test_a_reason_comes_back_as_it_went(reason: object, wrapped: int) -> None:
     assert isinstance(back[1], Symbol) == isinstance(reason, Symbol)
 
 
+@pytest.mark.contract("2.1 error converters")
 @given(st.lists(words, min_size=1, max_size=5))
 def test_a_list_of_reasons_comes_back_as_it_went(reasons: list[Symbol]) -> None:
     error = from_legacy((ERROR, reasons))
-    assert codes_of(error) == tuple(reasons)
+    assert error.codes == tuple(reasons)
     assert legacy_error(error, listed=True) == (ERROR, reasons)
     assert legacy_error(error) == (ERROR, reasons[0])
 
 
+@pytest.mark.contract("2.1 error classes")
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -92,6 +94,7 @@ def test_a_code_is_an_error_of_its_type(code: str, kind: type[ProcessionError]) 
     assert type(from_data(to_data(error))) is kind
 
 
+@pytest.mark.contract("2.1 error converters")
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
@@ -113,12 +116,14 @@ def test_a_legacy_reason_is_an_error(given: object, code: str, message: str) -> 
     assert (error.code, error.message) == (code, message)
 
 
+@pytest.mark.contract("2.1 error converters")
 def test_one_of_ours_is_returned_as_it_is() -> None:
     error = InvalidRequest("x", code="invalid_name")
     assert from_legacy(error) is error
     assert from_legacy((ERROR, error)) is error
 
 
+@pytest.mark.contract("2.1 error converters")
 def test_our_errors_are_legacy_symbols_unless_their_reason_has_a_text() -> None:
     assert legacy_error(SessionNotFound("there is none", session="x")) == (ERROR, NOT_FOUND)
     assert legacy_error(InvalidRequest("too much", code="message_too_long")) == (
@@ -129,6 +134,7 @@ def test_our_errors_are_legacy_symbols_unless_their_reason_has_a_text() -> None:
     assert legacy_error(SessionNotFound(), listed=True) == (ERROR, NOT_FOUND)
 
 
+@pytest.mark.contract("2.1 error texts")
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -152,6 +158,7 @@ def test_any_error_is_a_text(error: object, text: str) -> None:
     assert type(format_text(error)) is str
 
 
+@pytest.mark.contract("2.1 error texts")
 def test_a_deep_or_large_error_has_a_bounded_text() -> None:
     deep: object = "bottom"
     for _ in range(100_000):

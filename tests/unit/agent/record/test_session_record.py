@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from procession.agent_proc.agent.change import Change, Moment
 from procession.agent_proc.agent.record.project_path import NOTHING_THERE, ProjectFacts
-from procession.agent_proc.agent.record.reasons import codes_of
 from procession.agent_proc.agent.record.session_record import (
     ACTIONS,
     CONNECTION_STATUSES,
@@ -62,7 +61,7 @@ def refused(action: str, **params: object) -> tuple[str, ...]:
     with pytest.raises(InvalidRequest) as caught:
         ACTIONS[action](before, moment(), **params)
     assert before == kept
-    return codes_of(caught.value)
+    return caught.value.codes
 
 
 # -- what it must be ---------------------------------------------------------------------------------------------------
@@ -72,7 +71,7 @@ def validated(facts: ProjectFacts | None = None, **changes: Any) -> tuple[str, .
     try:
         validate(record(**changes), facts or ProjectFacts())
     except InvalidRequest as error:
-        return codes_of(error)
+        return error.codes
     return ()
 
 
@@ -224,7 +223,7 @@ def test_the_whole_merged_config_is_checked() -> None:
     before = state(config={"provider": None, "model": None, "temperature": 0.1})
     with pytest.raises(InvalidRequest) as caught:
         update_session_config(before, moment(), config={"model": "n"})
-    assert codes_of(caught.value) == ("invalid_max_tokens",)
+    assert caught.value.codes == ("invalid_max_tokens",)
     assert update_session_config(before, moment(), config={"max_tokens": 5}).ops[0] == at(
         "config", "max_tokens", value=5
     )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from procession.agent_proc.agent.tools.arguments import PROBLEMS_SHOWN_MAX, check_names
 from procession.agent_proc.agent.tools.define import define
-from procession.agent_proc.agent.tools.schema import ProblemCode
+from procession.agent_proc.agent.tools.validation import ProblemCode
 from procession.ipc.core.errors import InvalidRequest
 
 
@@ -63,6 +63,7 @@ def refusal(arguments: dict[str, object]) -> InvalidRequest:
     return caught.value
 
 
+@pytest.mark.contract("2.5 argument checks")
 def test_defaults_fill_what_is_not_given():
     assert SEARCH.bind({"path": "a"}) == {
         "path": "a",
@@ -81,6 +82,7 @@ def test_values_become_their_declared_types():
     assert type(bound["score"]) is float
 
 
+@pytest.mark.contract("2.5 argument checks")
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -106,6 +108,7 @@ def test_each_kind_of_problem_has_its_code_and_names_its_parameter(arguments, co
     assert error.hint.startswith("search takes path, limit (optional)")
 
 
+@pytest.mark.contract("2.5 argument checks")
 def test_missing_comes_before_unknown_before_types_before_choices_before_values_and_all_are_told():
     error = refusal({"score": 9, "mode": "no", "options": "x", "other": 1})
     assert error.code == "missing_parameter"
@@ -115,6 +118,7 @@ def test_missing_comes_before_unknown_before_types_before_choices_before_values_
     assert told == ["path", "other", "options", "mode", "score"]
 
 
+@pytest.mark.contract("2.5 argument checks")
 @pytest.mark.parametrize("optional", ["limit", "mode", "score"])
 def test_a_null_for_what_has_a_default_counts_as_not_given(optional):
     assert SEARCH.bind({"path": "a", optional: None}) == SEARCH.bind({"path": "a"})

@@ -18,10 +18,10 @@ from procession.agent_proc.agent.tools.calls import (
     ToolCall,
     parse_tool_calls,
 )
-from procession.agent_proc.agent.tools.spec import NAME_CHARS_MAX
 from procession.ipc.core.bounds import BODY_NODES_MAX
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.state_ops import AppendItems, apply, encode_ops
+from procession.ipc.core.tool_tiers import TOOL_NAME_CHARS_MAX
 
 ARGUMENTS = {"path": "a", "lines": [1, 2.5, None, True]}
 TYPED = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": json.dumps(ARGUMENTS)}}
@@ -59,6 +59,7 @@ class Dumped:
         return self.data
 
 
+@pytest.mark.contract("2.5 parse")
 @pytest.mark.parametrize("one", [TYPED, MAPPED, DIRECT, Dumped(TYPED)], ids=["typed", "mapped", "direct", "object"])
 def test_openai_shapes(one):
     message = {"role": "assistant", "content": None, "tool_calls": [one]}
@@ -67,6 +68,7 @@ def test_openai_shapes(one):
         assert parsed(shape) == ONE
 
 
+@pytest.mark.contract("2.5 parse")
 @pytest.mark.parametrize("block", [BLOCK, Dumped(BLOCK)], ids=["block", "object"])
 def test_anthropic_shapes(block):
     reply = {
@@ -102,6 +104,7 @@ def test_a_call_without_an_id_gets_one():
     assert [one.id for one in parsed({"tool_calls": [without, without]})] == ["new0", "new1"]
 
 
+@pytest.mark.contract("2.5 parse")
 @pytest.mark.parametrize(
     "reply",
     [
@@ -120,6 +123,7 @@ def test_a_reply_without_calls(reply):
     assert error.hint
 
 
+@pytest.mark.contract("2.5 parse")
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
@@ -131,7 +135,7 @@ def test_a_reply_without_calls(reply):
         ({"name": ""}, "it needs a name"),
         ({"name": 3}, "it needs a name"),
         ({"name": "\ud800"}, "it needs a name"),
-        ({"name": "a" * (NAME_CHARS_MAX + 1)}, "it needs a name"),
+        ({"name": "a" * (TOOL_NAME_CHARS_MAX + 1)}, "it needs a name"),
         ({"id": "", "name": "a"}, "its id is not"),
         ({"id": 3, "name": "a"}, "its id is not"),
         ({"id": "a" * (ID_CHARS_MAX + 1), "name": "a"}, "its id is not"),

@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field
 
 from helpers.runs import run_python
 from procession.agent_proc.agent.tools.define import define, definition_of, tool
-from procession.agent_proc.agent.tools.spec import DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX
+from procession.agent_proc.agent.tools.spec import DESCRIPTION_CHARS_MAX
 from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.tool_tiers import TOOL_NAME_CHARS_MAX
 
 
 class Unit(Enum):
@@ -67,6 +68,7 @@ async def measured(
     return times * 1.5
 
 
+@pytest.mark.contract("2.5 tool")
 def test_a_typed_function_is_enough():
     spec = definition_of(add).spec
     assert (spec.name, spec.description, spec.tier) == ("add", "Add two numbers and give their sum.", "execute")
@@ -83,6 +85,7 @@ def test_name_tier_and_description_can_be_given():
     assert (spec.name, spec.description, spec.tier) == ("measure", "How far.", "read_only")
 
 
+@pytest.mark.contract("2.5 schema")
 def test_the_schema_has_types_enums_defaults_items_and_properties():
     schema = definition_of(measured).spec.parameters
     assert schema["required"] == ["to"]
@@ -280,12 +283,16 @@ def test_what_no_model_could_call_is_refused(source, why):
     assert why in str(refusal(of_source(source)))
 
 
-@pytest.mark.parametrize("name", ["Add", "1st", "_add", "a-b", "a b", "", "é", "a\n", "a" * (NAME_CHARS_MAX + 1), 3])
+@pytest.mark.contract("2.5 tool")
+@pytest.mark.parametrize(
+    "name", ["Add", "1st", "_add", "a-b", "a b", "", "é", "a\n", "a" * (TOOL_NAME_CHARS_MAX + 1), 3]
+)
 def test_a_name_that_the_rule_does_not_allow_is_refused(name):
     assert "a name is a lower-case letter" in str(refusal(annotated(int), name=name))
 
 
-@pytest.mark.parametrize("name", ["a", "add_2", "a" * NAME_CHARS_MAX])
+@pytest.mark.contract("2.5 tool")
+@pytest.mark.parametrize("name", ["a", "add_2", "a" * TOOL_NAME_CHARS_MAX])
 def test_a_name_that_the_rule_allows(name):
     assert define(annotated(int), name=name).spec.name == name
 

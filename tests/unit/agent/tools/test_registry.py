@@ -9,8 +9,7 @@ import pytest
 
 from procession.agent_proc.agent.tools.define import define, definition_of, tool
 from procession.agent_proc.agent.tools.registry import TOOLS_MAX, ToolRegistry
-from procession.agent_proc.agent.tools.spec import TIERS, ToolSpec, tool_schemas
-from procession.host.core import tool_permissions
+from procession.agent_proc.agent.tools.spec import ToolSpec, tool_schemas
 from procession.ipc.core.errors import InvalidRequest
 
 
@@ -43,6 +42,7 @@ def code_of(act, *arguments: object) -> str:
     return caught.value.code
 
 
+@pytest.mark.contract("2.5 registry")
 def test_tools_are_listed_by_name_and_counted():
     registry = ToolRegistry().register(spec("b"), spec("c")).register(spec("a"))
     assert [one.name for one in registry.list_tools()] == ["a", "b", "c"]
@@ -59,12 +59,14 @@ def test_a_registry_never_changes():
     assert one == ToolRegistry().register(spec("a"))
 
 
+@pytest.mark.contract("2.5 registry")
 def test_a_name_is_registered_once():
     registry = ToolRegistry().register(spec("a"))
     assert code_of(registry.register, spec("a")) == "already_registered"
     assert code_of(ToolRegistry().register, spec("a"), spec("a")) == "already_registered"
 
 
+@pytest.mark.contract("2.5 registry")
 @pytest.mark.parametrize("given", [find, definition_of(find), "find", {"name": "find"}, None])
 def test_what_is_no_description_of_a_tool_is_not_registered(given):
     assert code_of(ToolRegistry().register, given) == "invalid_tool"
@@ -75,6 +77,7 @@ def test_a_description_needs_a_schema_of_an_object(parameters):
     assert code_of(lambda: ToolSpec(name="a", parameters=parameters)) == "invalid_tool"
 
 
+@pytest.mark.contract("2.5 registry")
 def test_an_unknown_tool_is_not_found_and_near_names_are_told():
     registry = ToolRegistry().register(spec("read_file"), spec("write"))
     assert registry.get("write") == spec("write")
@@ -92,6 +95,7 @@ def test_there_are_at_most_as_many_tools_as_a_model_can_be_given():
     assert code_of(registry.register, spec("one_more")) == "too_many_tools"
 
 
+@pytest.mark.contract("2.5 schema")
 def test_openai_takes_functions_and_anthropic_input_schemas():
     registry = ToolRegistry().register(FIND, spec("a"))
     assert registry.schemas("openai") == [
@@ -115,6 +119,7 @@ def test_schemas_are_the_caller_s_own():
     assert before == FIND
 
 
+@pytest.mark.contract("2.5 text description")
 def test_the_text_names_each_tool_and_each_parameter():
     def pick(choice: Choice, mode: Literal["x"] | list[int]) -> None: ...
 
@@ -143,7 +148,3 @@ def test_a_description_crosses_processes_and_a_bad_one_does_not_arrive():
     bad = msgspec.msgpack.encode({"name": "Bad Name", "parameters": FIND.parameters})
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(bad, type=ToolSpec)
-
-
-def test_both_sides_know_the_same_tiers():
-    assert TIERS == tool_permissions.TIERS

@@ -18,8 +18,8 @@ from procession.agent_proc.agent.tools.results import (
     ToolResult,
     content_of,
     error_result,
-    messages_of,
     ok_result,
+    tool_messages,
 )
 from procession.ipc.core.errors import CallTimedOut, InvalidRequest, ToolRaised, ToolTimedOut
 
@@ -40,12 +40,14 @@ class Size:
     width: int
 
 
+@pytest.mark.contract("2.5 result")
 def test_a_value_makes_an_ok_result():
     assert ok_result(CALL, "text", 12) == ToolResult(
         tool_call_id="c1", tool_name="read", status="ok", content="text", duration_ms=12
     )
 
 
+@pytest.mark.contract("2.5 result")
 @pytest.mark.parametrize(
     ("value", "content"),
     [
@@ -82,6 +84,7 @@ def test_a_value_too_deep_for_json_is_still_told():
     assert content_of(deep).startswith("[[[")
 
 
+@pytest.mark.contract("2.5 result")
 @pytest.mark.parametrize(
     ("error", "status", "content"),
     [
@@ -114,15 +117,17 @@ def test_a_long_content_is_cut_and_says_so():
 RESULTS = [ok_result(CALL, {"a": 1}), error_result(ToolCall(id="c2", name="exec"), ToolTimedOut("over"))]
 
 
+@pytest.mark.contract("2.5 result")
 def test_openai_wants_a_message_for_each_result():
-    assert messages_of(RESULTS, "openai") == [
+    assert tool_messages(RESULTS, "openai") == [
         {"role": "tool", "tool_call_id": "c1", "content": '{"a":1}'},
         {"role": "tool", "tool_call_id": "c2", "content": "Error: over"},
     ]
 
 
+@pytest.mark.contract("2.5 result")
 def test_anthropic_wants_one_message_with_all_results():
-    assert messages_of(RESULTS, "anthropic") == [
+    assert tool_messages(RESULTS, "anthropic") == [
         {
             "role": "user",
             "content": [
@@ -134,9 +139,9 @@ def test_anthropic_wants_one_message_with_all_results():
 
 
 def test_no_results_are_no_messages_and_other_apis_are_unknown():
-    assert messages_of([], "openai") == messages_of([], "anthropic") == []
+    assert tool_messages([], "openai") == tool_messages([], "anthropic") == []
     with pytest.raises(InvalidRequest, match="use one of openai, anthropic") as caught:
-        messages_of([], "mistral")  # type: ignore[arg-type]
+        tool_messages([], "mistral")  # type: ignore[arg-type]
     assert caught.value.code == "unknown_api"
 
 

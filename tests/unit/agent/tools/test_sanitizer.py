@@ -78,6 +78,7 @@ LEFT_ALONE = [
 ]
 
 
+@pytest.mark.contract("2.5 sanitizer")
 @pytest.mark.parametrize(("kind", "secret"), SECRETS)
 @pytest.mark.parametrize(("before", "after"), [("", ""), ("a ", " b"), ('{"x":"', '"}'), ("(", ")"), ("\n", "\n")])
 def test_a_secret_is_known_by_its_form(kind, secret, before, after):
@@ -91,6 +92,7 @@ def test_only_the_secret_goes_and_what_is_around_it_stays(before, secret, after,
     assert sanitize_text(before + secret + after) == f"{before}[REDACTED:{kind}]{after}"
 
 
+@pytest.mark.contract("2.5 sanitizer")
 def test_there_are_fifteen_patterns_and_each_has_been_seen():
     seen = {kind for kind, _ in SECRETS} | {kind for *_, kind in KEPT}
     assert len(SECRET_PATTERNS) == 15
@@ -116,6 +118,7 @@ HIDING = "password DB_PASSWORD userPassword x-api-key awsSecretAccessKey client.
 HIDING += "credentials"
 
 
+@pytest.mark.contract("2.5 sanitizer")
 @pytest.mark.parametrize("name", HIDING.split())
 @pytest.mark.parametrize("value", ["x", 5, b"x", ["x"], {"a": "x"}], ids=repr)
 def test_a_field_s_name_hides_its_value(name, value):
@@ -160,6 +163,7 @@ def nested(depth: int, inside: Any) -> Any:
     return inside
 
 
+@pytest.mark.contract("2.5 sanitizer")
 def test_what_is_deeper_than_fifty_is_left_out():
     secret = "ghp_" + L36
     assert sanitize(nested(DEPTH_MAX, secret)) == nested(DEPTH_MAX, "[REDACTED:github_token]")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from procession.host.core.restart_policy import (
+from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.restart_policy import (
     RESTART_TYPES,
     Exit,
     ExitKind,
@@ -15,7 +16,6 @@ from procession.host.core.restart_policy import (
     exit_of,
     truth_table,
 )
-from procession.ipc.core.errors import InvalidRequest
 
 EXPECTED = """
 exit 0                      restart       leave         leave

@@ -1,4 +1,4 @@
-"""Whether a session that ended is started again, when, and when to give up: one table and a sliding window.
+"""Whether a session, or a command that it keeps running, is started again: when, and when to give up. One table, one window.
 
 Pure: time and chance are arguments. It is *not* the lifecycle (that holds a policy and a history and asks), and it
 starts nothing.
