@@ -29,7 +29,7 @@ test: static ## everything: format, lint, types, and every test (ARGS= for pytes
 	$(PYTEST) $(WORKERS) $(ARGS)
 
 check: static ## what needs no process, in under a minute: format, lint, types, laws, unit and simulation tests
-	$(PYTEST) -q $(WORKERS) -m "not process" $(ARGS)
+	$(PYTEST) -q $(WORKERS) -m "not process" --ignore tests/process $(ARGS)
 
 static: format-check lint types
 

@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (
         signal.SIGINT,
         signal.SIGQUIT,
-    ):  # a shell has its background jobs ignore them, and these tests send them
+    ):  # what a shell puts into the background ignores them; tests send them
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 

@@ -47,10 +47,12 @@ class Clock:
         """Let time go by; what is due runs, in order."""
         until = self.now + timedelta(**by)
         while due := [one for one in self._timers if not one.cancelled and one.at <= until]:
-            timer = min(due, key=lambda one: one.at)
-            self._timers.remove(timer)
-            self.now = max(self.now, timer.at)
-            timer.call()
+            at = min(one.at for one in due)
+            self.now = max(self.now, at)
+            self._timers, now = [one for one in self._timers if one.at != at], [one for one in due if one.at == at]
+            for timer in now:
+                if not timer.cancelled:
+                    timer.call()
         self.now = until
 
     def put(self, **by: float) -> None:
