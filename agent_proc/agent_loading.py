@@ -9,13 +9,32 @@ from __future__ import annotations
 import importlib
 import pickle  # host to session only: the host never loads what comes back
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from procession.agent_proc.agent.agent import Agent, check_agent
 from procession.agent_proc.agent.references import parse_reference
-from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.errors import InvalidRequest, ProcessionError
 from procession.ipc.core.loading import loading
+
+FRAMES_TOLD_MAX: Final = 8
+"""Of the program's own lines on the way to an error: the last ones, which are the nearest."""
+_OURS: Final = str(Path(__file__).parent) + "/"
+
+
+def why_not(problem: BaseException) -> str:
+    """Return why an agent cannot begin: an error of ours as it is, any other with the lines of the program's that led to it."""
+    if isinstance(problem, ProcessionError):
+        return str(problem)
+    said = "".join(traceback.format_exception_only(problem)).rstrip()
+    frames = [
+        f"  {frame.filename}:{frame.lineno}, in {frame.name}" + (f"\n    {frame.line}" if frame.line else "")
+        for frame in traceback.extract_tb(problem.__traceback__)
+        if not frame.filename.startswith((_OURS, "<frozen ")) and "/importlib/" not in frame.filename
+    ]
+    return "\n".join(("the agent cannot begin: " + said, *frames[-FRAMES_TOLD_MAX:]))
 
 
 def packed(kind: type[Agent[Any]]) -> bytes:

@@ -54,7 +54,7 @@ def no_responder() -> InvalidRequest:
     return InvalidRequest(
         "this session has no responder",
         code="no_responder",
-        hint="give one to start_session(responder=...) or Host(responder=...)",
+        hint="give it one when it is started: start_session(responder=...)",
     )
 
 

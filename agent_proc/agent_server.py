@@ -9,7 +9,7 @@ have seen them; one signal at a time, to its end; nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -108,6 +108,8 @@ class AgentServer:
         parameters = decoded_map(self._payload(call), f"the parameters of {body.action}")
         definition = self.agent.definition
         action = definition.actions.get(body.action)
+        if action is None:
+            self._check_ours(body.action, CodeSessionAgent.plain_actions, "unknown_action")
         if action is not None and action.plain and definition.is_bare:
             outcome = run_plain(action, self.state, parameters, now())
         elif body.action == "recall" and self.agent is CodeSessionAgent:  # it needs the index, which no action has
@@ -126,6 +128,7 @@ class AgentServer:
             self._reply(call, self.state, EMPTY)
             return
         if query is None:
+            self._check_ours(body.query, CodeSessionAgent.plain_queries, "unknown_query")
             raise InvalidRequest(
                 f"{self.agent.definition.name} has no query {shown(body.query)}",
                 code="unknown_query",
@@ -196,6 +199,15 @@ class AgentServer:
         """Refuse what only a code session has."""
         if self.agent is not CodeSessionAgent:
             raise InvalidRequest(f"{verb} is for code sessions, and this agent is another", code="not_a_code_session")
+
+    def _check_ours(self, name: str, of_code_sessions: Container[str], code: str) -> None:
+        """Refuse a verb that an agent of the program's own does not have, since only code sessions do."""
+        if name in of_code_sessions:
+            raise InvalidRequest(
+                f"{name} is for code sessions, and {self.agent.definition.name} is an agent of another kind",
+                code=code,
+                hint="call(type, data) runs an action of its own, get_state() returns its state",
+            )
 
     def do(self, action: str, **parameters: Value) -> Any:
         """Run an action of the code session that a part of ours asks for; return its reply. Raises what it refuses with."""

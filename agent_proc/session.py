@@ -20,7 +20,7 @@ from procession.agent_proc.context import Context, Page
 from procession.agent_proc.guest import KILL
 from procession.agent_proc.loop import monotonic
 from procession.agent_proc.session_ops import Operations
-from procession.ipc.core.bounds import ESCALATE_EXIT, READ_BYTES, WIRE_VERSION
+from procession.ipc.core.bounds import BOOT_EXIT, ESCALATE_EXIT, READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.messages import (
@@ -39,8 +39,6 @@ from procession.ipc.core.messages import (
 
 #: Exit code of a session whose host broke the protocol; sysexits' EX_PROTOCOL.
 BREACH_EXIT: Final = 76
-#: Exit code of a session that could not enter its working directory; sysexits' EX_CONFIG.
-BOOT_EXIT: Final = 78
 #: One write of this much fills an empty pipe; what does not fit is written when there is room.
 _WRITE_BYTES: Final = READ_BYTES
 #: Last answers get this long to leave before the process ends.
@@ -229,9 +227,9 @@ class Session:
         try:
             operations.agent.begin()
         except BaseException as problem:  # a module of the program's may raise SystemExit or worse
-            import traceback
+            from procession.agent_proc.agent_loading import why_not
 
-            _say("".join(traceback.format_exception(problem)))
+            _say(why_not(problem))
             os._exit(BOOT_EXIT)
 
     def _shut_down(self, grace_s: float, operations: Operations) -> None:

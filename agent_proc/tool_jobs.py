@@ -72,7 +72,8 @@ class Tools:
         life.touch(told.reads, told.writes, told.lists)
 
     def listing(self) -> list[Value]:
-        """Describe all tools, the built-in ones first."""
+        """Describe all tools, the built-in ones first; those that the agent itself carries out are a code session's alone."""
+        has_all = self.server.agent is CodeSessionAgent
         built_in = [
             {
                 **msgspec.to_builtins(tool.spec),
@@ -81,6 +82,7 @@ class Tools:
                 "builtin": True,
             }
             for tool in BUILTIN.values()
+            if has_all or tool.runs != "agent"
         ]
         own = [
             {

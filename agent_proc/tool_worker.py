@@ -1,7 +1,8 @@
 """The worker of one tool call: a user's tool is loaded, its arguments checked, and called; a built-in one is carried out.
 
     order ──▶ [load, bind] ──▶ Begun ──▶ the tool ──▶ ToolTold (words, files touched) ──▶ Finished and the value
-         '──▶ NotRun, when it refuses: nothing was done
+         '──▶ NotRun, when it refuses:        '──▶ Rejected, when its result is no data, or not what it declares
+              nothing was done
 
 It is *not* trusted, like every worker. Rules: what is told about a call is made here, so that the session process decodes
 nothing that a tool made; a refusal comes before any effect of the tool.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from procession.agent_proc import rlimits
-from procession.agent_proc.agent.tools.define import definition_of
+from procession.agent_proc.agent.tools.define import Definition, definition_of
 from procession.agent_proc.agent.tools.results import content_of
 from procession.agent_proc.agent.tools.sanitizer import sanitize_text
 from procession.agent_proc.core.worker_messages import Begun, Finished, NotRun, Rejected, ToolTold
@@ -35,16 +36,17 @@ from procession.agent_proc.worker import (
     tell_raised,
 )
 from procession.ipc.core.bounds import RESULT_NODES_MAX, KiB
-from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.errors import InvalidRequest, ToolResultInvalid
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.loading import loading
-from procession.ipc.core.values import UnsupportedValue, encode_value
+from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
 CONTENT_CHARS_MAX: Final = 16 * KiB
 """Of a result as a state keeps it: what a person or a model looks back at. The caller gets all of it."""
 _TOLD_BYTES_MAX: Final = 256 * KiB
 """What is larger is not turned into words, of which only the beginning would be kept."""
 
+Touched = dict[str, tuple[str, ...]]
 _getpid, _exit = os.getpid, os._exit
 
 
@@ -69,22 +71,26 @@ def run_tool(order: ToolOrder, fds: ChildFds) -> NoReturn:
     settle_python(order.import_paths)
     pid = _getpid()
     try:
-        call = _prepared(order, fds.result) if order.code else lambda: _built_in(order, fds.result)
+        call, definition = _prepared(order, fds.result) if order.code else (lambda: _built_in(order, fds.result), None)
         if order.code:
             tell(fds.result, Begun())
         rlimits.apply_rlimits(order.limits)
         value, touched = call()
+        if _getpid() != pid:  # a child that the tool forked and let return: it is not the worker
+            _exit(0)
+        data = _encoded(value, order, fds.result)
+        if definition is not None:
+            _check(data, definition, fds.result)
     except SystemExit as end:
         flush_streams()
         _exit(exit_code_of(end))
     except BaseException as error:
-        if _getpid() != pid:  # a child that the tool forked and let return: it is not the worker
+        if _getpid() != pid:
             _exit(1)
         flush_streams()
         tell_raised(fds.result, error)
         _exit(0)
-    if _getpid() == pid:
-        _deliver(value, touched, order, fds.result)
+    _deliver(value, data, touched, fds.result)
     _exit(0)
 
 
@@ -94,7 +100,7 @@ def _refuse(result_fd: int, code: str, message: str, hint: str) -> NoReturn:
     _exit(0)
 
 
-def _prepared(order: ToolOrder, result_fd: int) -> Callable[[], tuple[object, dict[str, tuple[str, ...]]]]:
+def _prepared(order: ToolOrder, result_fd: int) -> tuple[Callable[[], tuple[object, Touched]], Definition]:
     """Load a user's tool and check its arguments; refuse when that fails, for then nothing was run."""
     try:
         with loading("the tool"):
@@ -117,28 +123,41 @@ def _prepared(order: ToolOrder, result_fd: int) -> Callable[[], tuple[object, di
             value = asyncio.run(value)
         return value, {}
 
-    return call
+    return call, definition
 
 
-def _built_in(order: ToolOrder, result_fd: int) -> tuple[object, dict[str, tuple[str, ...]]]:
+def _built_in(order: ToolOrder, result_fd: int) -> tuple[object, Touched]:
     done = carry_out(order.name, order.arguments, order.project_root, order.session_id, order.reads)
     if not done["ok"]:
         _refuse(result_fd, done["code"], done["message"], done["hint"])
     return done["value"], {touch: tuple(done[touch]) for touch in TOUCHES}
 
 
-def _deliver(value: object, touched: dict[str, tuple[str, ...]], order: ToolOrder, result_fd: int) -> None:
-    """Encode and write the result, or say why it cannot be handed over."""
+def _encoded(value: object, order: ToolOrder, result_fd: int) -> bytes:
+    """Return the result as it travels, or say why it cannot be handed over."""
     try:
-        data = encode_value(value, lossy=True, bytes_max=order.payload_bytes_max, nodes_max=RESULT_NODES_MAX)
+        return encode_value(value, lossy=True, bytes_max=order.payload_bytes_max, nodes_max=RESULT_NODES_MAX)
     except UnsupportedValue as refusal:
-        flush_streams()
         code = "too_large" if refusal.too_large else ""
-        tell(result_fd, Rejected(code, plain(f"{refusal.path} is {refusal.what}"), plain(refusal.hint)))
-        return
-    except MemoryError as error:
-        tell_raised(result_fd, error)
-        return
+        _reject(result_fd, code, f"{refusal.path} is {refusal.what}", refusal.hint)
+
+
+def _check(data: bytes, definition: Definition, result_fd: int) -> None:
+    """Say so when the result, as the caller will have it, is not what the tool declares."""
+    try:
+        definition.check_result(decode_value(data, nodes_max=RESULT_NODES_MAX))
+    except ToolResultInvalid as refusal:
+        _reject(result_fd, refusal.code, refusal.message, refusal.hint)
+
+
+def _reject(result_fd: int, code: str, message: str, hint: str) -> NoReturn:
+    flush_streams()
+    tell(result_fd, Rejected(code, plain(message), plain(hint)))
+    _exit(0)
+
+
+def _deliver(value: object, data: bytes, touched: Touched, result_fd: int) -> None:
+    """Write the result, and tell about it."""
     told = told_content(value) if len(data) <= _TOLD_BYTES_MAX else f"({len(data)} bytes of data)"
     flush_streams()
     tell(result_fd, ToolTold(told, **touched))

@@ -7,17 +7,18 @@ it reaches the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from procession.api.casting import cast_plan
-from procession.api.checks import check_timeout
+from procession.api.checks import check_count_or_none, check_text, check_timeout, text_of_path
 from procession.api.core import agent_plans as p
 from procession.api.core import plans
 from procession.api.core.plans import Plan
 from procession.api.futures import CallFuture
 from procession.api.text_stream import TextStream
+from procession.api.verbs import OnText, PathLike, send_message, text_of_output
 from procession.ipc.core.agent_records import (
     AccessStats,
     AgentStatus,
@@ -40,7 +41,7 @@ from procession.ipc.core.operations import OPERATIONS
 
 T = TypeVar("T")
 _ACT: Final = OPERATIONS["act"]
-_AWAIT, _SEND = OPERATIONS["await_result"], OPERATIONS["send_message"]
+_AWAIT: Final = OPERATIONS["await_result"]
 
 
 class _Do(Protocol):
@@ -256,21 +257,21 @@ class SessionFiles:
         self._do = do
         self._id = id
 
-    def track_read(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
+    def track_read(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
         """Note that a file was read now, and return when that was."""
-        return self._do(p.track_file(self._id, "track_file_read", path, check_timeout(timeout, _ACT)))
+        return self._do(p.track_file(self._id, "track_file_read", text_of_path(path), check_timeout(timeout, _ACT)))
 
-    def track_write(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
+    def track_write(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
         """Note that a file was written now; that is no reading."""
-        return self._do(p.track_file(self._id, "track_file_write", path, check_timeout(timeout, _ACT)))
+        return self._do(p.track_file(self._id, "track_file_write", text_of_path(path), check_timeout(timeout, _ACT)))
 
-    def was_read(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> bool:
+    def was_read(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> bool:
         """Say whether a file was read."""
-        return self._do(p.file_was_read(self._id, path, check_timeout(timeout, _ACT)))
+        return self._do(p.file_was_read(self._id, text_of_path(path), check_timeout(timeout, _ACT)))
 
-    def read_time(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime | None:
+    def read_time(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime | None:
         """Return when a file was last read, None for never."""
-        return self._do(p.file_read_time(self._id, path, check_timeout(timeout, _ACT)))
+        return self._do(p.file_read_time(self._id, text_of_path(path), check_timeout(timeout, _ACT)))
 
     def clear(self, *, timeout: float = QUERY_TIMEOUT_S) -> None:
         """Forget all of it."""
@@ -434,13 +435,13 @@ class AgentVerbs:
         """Drop all messages."""
         self._do(p.clear_messages(self.id, check_timeout(timeout, _ACT)))
 
-    def send_message(self, text: str, *, timeout: float = 60.0, on_text: Callable[[str], object] | None = None) -> str:
+    def send_message(self, text: str, *, timeout: float = 60.0, on_text: OnText | None = None) -> str:
         """Have the session's responder answer, and return the whole answer; both are kept as messages.
 
-        On_text: gets it piece by piece. Raises InvalidRequest (empty_message, message_too_long, no_responder,
+        on_text: gets it piece by piece. Raises InvalidRequest (empty_message, message_too_long, no_responder,
         already_streaming), ToolFailed.
         """
-        return self._do(p.send_message(self.id, text, on_text, check_timeout(timeout, _SEND)))
+        return self._do(send_message(self.id, text, timeout=timeout, on_text=text_of_output(on_text)))
 
     def send_message_stream(self, text: str, *, timeout: float = 60.0) -> TextStream:
         """Have the session's responder answer, and return the answer as it is said: an iterator of its pieces.
@@ -448,7 +449,7 @@ class AgentVerbs:
         Its `result()` is the whole answer. To close it early stops who is answering. Errors, those of send_message, come
         out of it.
         """
-        return TextStream(p.send_message(self.id, text, None, check_timeout(timeout, _SEND)), self._start)
+        return TextStream(send_message(self.id, text, timeout=timeout), self._start)
 
     # --- reasoning, tool calls, todos ---
     def get_reasoning_steps(self, *, timeout: float = QUERY_TIMEOUT_S) -> list[ReasoningStep]:
@@ -524,17 +525,17 @@ class AgentVerbs:
         return self._do(p.add_todo(self.id, content, id, status, metadata, check_timeout(timeout, _ACT)))
 
     def update_todo(
-        self, id: str, *, content: str | None = None, status: str | None = None, timeout: float = QUERY_TIMEOUT_S
+        self, id: Todo | str, *, content: str | None = None, status: str | None = None, timeout: float = QUERY_TIMEOUT_S
     ) -> Todo:
-        """Change a todo. Raises InvalidRequest (todo_not_found)."""
+        """Change a todo, given by its id or as it was read. Raises InvalidRequest (todo_not_found)."""
         return self._do(p.update_todo(self.id, id, content, status, check_timeout(timeout, _ACT)))
 
-    def complete_todo(self, id: str, *, timeout: float = QUERY_TIMEOUT_S) -> Todo:
-        """Mark a todo as completed."""
+    def complete_todo(self, id: Todo | str, *, timeout: float = QUERY_TIMEOUT_S) -> Todo:
+        """Mark a todo as completed, given by its id or as it was read."""
         return self._do(p.complete_todo(self.id, id, check_timeout(timeout, _ACT)))
 
-    def remove_todo(self, id: str, *, timeout: float = QUERY_TIMEOUT_S) -> None:
-        """Drop a todo."""
+    def remove_todo(self, id: Todo | str, *, timeout: float = QUERY_TIMEOUT_S) -> None:
+        """Drop a todo, given by its id or as it was read."""
         self._do(p.remove_todo(self.id, id, check_timeout(timeout, _ACT)))
 
     # --- the record ---
@@ -585,7 +586,7 @@ class AgentVerbs:
 
         Raises AgentError when that raised: the state is unchanged.
         """
-        return self._do(p.signal(self.id, type, data, check_timeout(timeout, _ACT)))
+        return self._do(p.signal(self.id, check_text("type", type), data, check_timeout(timeout, _ACT)))
 
     def cast(self, type: str, data: object = None, *, timeout: float = QUERY_TIMEOUT_S) -> str:
         """Give the agent a signal and return its id, at once: it is in the mailbox, and `await_result` knows what came of it.
@@ -617,7 +618,7 @@ class AgentVerbs:
 
         Raises CallTimedOut.
         """
-        return self._do(plans.await_result(self.id, id, check_timeout(timeout, _AWAIT)))
+        return self._do(plans.await_result(self.id, check_text("id", id), check_timeout(timeout, _AWAIT)))
 
     def await_completion(self, *, timeout: float = AWAIT_TIMEOUT_S) -> Finished:
         """Wait until the agent's state says that it is finished; return whether it completed or failed, with its answer or error.
@@ -642,6 +643,7 @@ class AgentVerbs:
 
         Keep: how many to keep from now on, 0 for none; none are kept unless asked.
         """
+        keep, limit = check_count_or_none("keep", keep), check_count_or_none("limit", limit)
         return self._do(p.debug_events(self.id, keep, limit, check_timeout(timeout, _ACT)))
 
     # --- namespaces ---

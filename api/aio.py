@@ -24,6 +24,7 @@ from procession.api.aio_pool import AsyncWorkerPool
 from procession.api.aio_session import AsyncProcess, AsyncSession
 from procession.api.bridge import AsyncFollow, backend_of, perform
 from procession.api.checks import (
+    check_count,
     check_grace,
     check_import_paths,
     check_partition,
@@ -31,6 +32,7 @@ from procession.api.checks import (
     check_session,
     check_sessions,
     check_since,
+    check_text,
     check_timeout,
 )
 from procession.api.core import plans
@@ -104,7 +106,10 @@ class AsyncHost:
 
     @classmethod
     def connect(cls, data_dir: str | os.PathLike[str] | None = None, *, sandbox: Sandbox = DEFAULT_SANDBOX) -> Self:
-        """Return a client of the host that runs on `data_dir` (as a rule the user's own); raises HostLost without one."""
+        """Return a client of the host that runs on `data_dir` (as a rule the user's own); raises HostLost without one.
+
+        sandbox: of the sessions that this client starts and that name none themselves; it does not take over its host's.
+        """
         host = cls.__new__(cls)
 
         def connect_here(loop: asyncio.AbstractEventLoop, reactor: Reactor) -> Link:
@@ -238,7 +243,10 @@ class AsyncHost:
         from procession.api import tool_plans
 
         ident = "" if session is None else await self._id_of(session)
-        return await self._do(tool_plans.audit(ident, tool, limit))
+        wanted = None if tool is None else check_text("tool", tool)
+        return await self._do(
+            tool_plans.audit(ident, wanted, check_count("limit", limit, least=0, code="invalid_limit"))
+        )
 
     def partition(self, name: str) -> Self:
         """Return a view of this host whose sessions have names of their own, for one of several tenants.
@@ -275,9 +283,19 @@ class AsyncHost:
     ) -> AsyncSession:
         """Start a session in `project`, or in a folder of its own, and return its handle once it is ready.
 
-        restart: when a process that ended is replaced. idle_timeout: seconds without anything to do after which it is stopped.
-        exclusive: refuse a second session in the same folder. Raises AlreadyExists, SessionLimitReached,
-        SandboxUnavailable, StartFailed.
+        agent: a class of your own, or "module:Class"; without one it is a code session, with messages, todos and memories.
+        state: what an agent of your own begins with, by the names of its fields.
+        responder: who answers `send_message`; a function of a Turn that returns the text, or pieces of it: a list, a
+            generator, an async generator; it may be async itself. It runs in a worker of the session. Code sessions only.
+        tools: functions with @tool, besides the host's and the built-in ones.
+        config: provider, model, temperature, max_tokens of a code session; the host's defaults are merged under it.
+        language: of a code session's project; found out by its files unless given.
+        import_paths: folders that its code may import from, read-only. preload: modules imported once, before it starts.
+        exclusive: refuse a second session in the same folder.
+        restart: when a process that ended is replaced: transient (after a crash), permanent (after any end), temporary (never).
+        idle_timeout: seconds without anything to do after which it is stopped. parallel_runs: runs in it at once.
+
+        Raises InvalidRequest, AlreadyExists, SessionLimitReached, SandboxUnavailable, StartFailed.
         """
         preload, import_paths = check_preload(preload), check_import_paths(import_paths)
         body = verbs.start_body(

@@ -9,16 +9,17 @@ it reaches the session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from procession.api.aio_text_stream import AsyncTextStream
 from procession.api.casting import cast_plan
-from procession.api.checks import check_timeout
+from procession.api.checks import check_count_or_none, check_text, check_timeout, text_of_path
 from procession.api.core import agent_plans as p
 from procession.api.core import plans
 from procession.api.core.plans import Plan
+from procession.api.verbs import OnOutput, OnText, PathLike, send_message, split_output, text_of_output
 from procession.ipc.core.agent_records import (
     AccessStats,
     AgentStatus,
@@ -41,7 +42,7 @@ from procession.ipc.core.operations import OPERATIONS
 
 T = TypeVar("T")
 _ACT: Final = OPERATIONS["act"]
-_AWAIT, _SEND = OPERATIONS["await_result"], OPERATIONS["send_message"]
+_AWAIT: Final = OPERATIONS["await_result"]
 
 
 class _Do(Protocol):
@@ -257,21 +258,25 @@ class AsyncSessionFiles:
         self._do = do
         self._id = id
 
-    async def track_read(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
+    async def track_read(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
         """Note that a file was read now, and return when that was."""
-        return await self._do(p.track_file(self._id, "track_file_read", path, check_timeout(timeout, _ACT)))
+        return await self._do(
+            p.track_file(self._id, "track_file_read", text_of_path(path), check_timeout(timeout, _ACT))
+        )
 
-    async def track_write(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
+    async def track_write(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime:
         """Note that a file was written now; that is no reading."""
-        return await self._do(p.track_file(self._id, "track_file_write", path, check_timeout(timeout, _ACT)))
+        return await self._do(
+            p.track_file(self._id, "track_file_write", text_of_path(path), check_timeout(timeout, _ACT))
+        )
 
-    async def was_read(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> bool:
+    async def was_read(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> bool:
         """Say whether a file was read."""
-        return await self._do(p.file_was_read(self._id, path, check_timeout(timeout, _ACT)))
+        return await self._do(p.file_was_read(self._id, text_of_path(path), check_timeout(timeout, _ACT)))
 
-    async def read_time(self, path: str, *, timeout: float = QUERY_TIMEOUT_S) -> datetime | None:
+    async def read_time(self, path: PathLike, *, timeout: float = QUERY_TIMEOUT_S) -> datetime | None:
         """Return when a file was last read, None for never."""
-        return await self._do(p.file_read_time(self._id, path, check_timeout(timeout, _ACT)))
+        return await self._do(p.file_read_time(self._id, text_of_path(path), check_timeout(timeout, _ACT)))
 
     async def clear(self, *, timeout: float = QUERY_TIMEOUT_S) -> None:
         """Forget all of it."""
@@ -333,7 +338,7 @@ class AsyncAgentVerbs:
 
     id: str
 
-    def _do(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]:
+    def _do(self, plan: Plan[T], on_output: OnOutput | None = None) -> Coroutine[Any, Any, T]:
         raise NotImplementedError
 
     def _start(self, plan: Plan[T], /) -> asyncio.Task[T]:
@@ -435,15 +440,14 @@ class AsyncAgentVerbs:
         """Drop all messages."""
         await self._do(p.clear_messages(self.id, check_timeout(timeout, _ACT)))
 
-    async def send_message(
-        self, text: str, *, timeout: float = 60.0, on_text: Callable[[str], object] | None = None
-    ) -> str:
+    async def send_message(self, text: str, *, timeout: float = 60.0, on_text: OnText | None = None) -> str:
         """Have the session's responder answer, and return the whole answer; both are kept as messages.
 
-        On_text: gets it piece by piece. Raises InvalidRequest (empty_message, message_too_long, no_responder,
-        already_streaming), ToolFailed.
+        on_text: gets it piece by piece; an async function is awaited for each, in order. Raises InvalidRequest
+        (empty_message, message_too_long, no_responder, already_streaming), ToolFailed.
         """
-        return await self._do(p.send_message(self.id, text, on_text, check_timeout(timeout, _SEND)))
+        plain, awaited = split_output(text_of_output(on_text))
+        return await self._do(send_message(self.id, text, timeout=timeout, on_text=plain), awaited)
 
     def send_message_stream(self, text: str, *, timeout: float = 60.0) -> AsyncTextStream:
         """Have the session's responder answer, and return the answer as it is said: an async iterator of its pieces.
@@ -451,7 +455,7 @@ class AsyncAgentVerbs:
         Its `result()` is the whole answer. To close it early stops who is answering. Errors, those of send_message, come
         out of it.
         """
-        return AsyncTextStream(p.send_message(self.id, text, None, check_timeout(timeout, _SEND)), self._start)
+        return AsyncTextStream(send_message(self.id, text, timeout=timeout), self._start)
 
     # --- reasoning, tool calls, todos ---
     async def get_reasoning_steps(self, *, timeout: float = QUERY_TIMEOUT_S) -> list[ReasoningStep]:
@@ -529,17 +533,17 @@ class AsyncAgentVerbs:
         return await self._do(p.add_todo(self.id, content, id, status, metadata, check_timeout(timeout, _ACT)))
 
     async def update_todo(
-        self, id: str, *, content: str | None = None, status: str | None = None, timeout: float = QUERY_TIMEOUT_S
+        self, id: Todo | str, *, content: str | None = None, status: str | None = None, timeout: float = QUERY_TIMEOUT_S
     ) -> Todo:
-        """Change a todo. Raises InvalidRequest (todo_not_found)."""
+        """Change a todo, given by its id or as it was read. Raises InvalidRequest (todo_not_found)."""
         return await self._do(p.update_todo(self.id, id, content, status, check_timeout(timeout, _ACT)))
 
-    async def complete_todo(self, id: str, *, timeout: float = QUERY_TIMEOUT_S) -> Todo:
-        """Mark a todo as completed."""
+    async def complete_todo(self, id: Todo | str, *, timeout: float = QUERY_TIMEOUT_S) -> Todo:
+        """Mark a todo as completed, given by its id or as it was read."""
         return await self._do(p.complete_todo(self.id, id, check_timeout(timeout, _ACT)))
 
-    async def remove_todo(self, id: str, *, timeout: float = QUERY_TIMEOUT_S) -> None:
-        """Drop a todo."""
+    async def remove_todo(self, id: Todo | str, *, timeout: float = QUERY_TIMEOUT_S) -> None:
+        """Drop a todo, given by its id or as it was read."""
         await self._do(p.remove_todo(self.id, id, check_timeout(timeout, _ACT)))
 
     # --- the record ---
@@ -590,7 +594,7 @@ class AsyncAgentVerbs:
 
         Raises AgentError when that raised: the state is unchanged.
         """
-        return await self._do(p.signal(self.id, type, data, check_timeout(timeout, _ACT)))
+        return await self._do(p.signal(self.id, check_text("type", type), data, check_timeout(timeout, _ACT)))
 
     async def cast(self, type: str, data: object = None, *, timeout: float = QUERY_TIMEOUT_S) -> str:
         """Give the agent a signal and return its id, at once: it is in the mailbox, and `await_result` knows what came of it.
@@ -622,7 +626,7 @@ class AsyncAgentVerbs:
 
         Raises CallTimedOut.
         """
-        return await self._do(plans.await_result(self.id, id, check_timeout(timeout, _AWAIT)))
+        return await self._do(plans.await_result(self.id, check_text("id", id), check_timeout(timeout, _AWAIT)))
 
     async def await_completion(self, *, timeout: float = AWAIT_TIMEOUT_S) -> Finished:
         """Wait until the agent's state says that it is finished; return whether it completed or failed, with its answer or error.
@@ -647,6 +651,7 @@ class AsyncAgentVerbs:
 
         Keep: how many to keep from now on, 0 for none; none are kept unless asked.
         """
+        keep, limit = check_count_or_none("keep", keep), check_count_or_none("limit", limit)
         return await self._do(p.debug_events(self.id, keep, limit, check_timeout(timeout, _ACT)))
 
     # --- namespaces ---

@@ -327,7 +327,7 @@ class AsyncSession(AsyncAgentVerbs, AsyncToolVerbs):
 
     async def await_child(self, tag: str, *, timeout: float = CHILD_TIMEOUT_S) -> Finished:
         """Wait until the agent has a child with this tag, and that one is finished; return how. Raises CallTimedOut."""
-        deadline = time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
+        tag, deadline = check_text("tag", tag), time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
         while (child := child_with(tag, await self.children())) is None:
             if time.monotonic() >= deadline:
                 raise no_child(tag, timeout)

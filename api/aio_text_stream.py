@@ -74,7 +74,12 @@ class AsyncTextStream(AsyncIterator[str]):
 
     async def result(self) -> str:
         """Wait for the end of the answer and return all of it; raises what it ended with."""
-        return await asyncio.shield(self._task)
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if not self._task.cancelled():  # it goes on: whoever asks has been cancelled
+                raise
+            raise asyncio.CancelledError("the answer was closed before its end") from None
 
     async def aclose(self) -> None:
         """Read no more, and stop who is answering unless that is over; returns when it has stopped. May be called twice."""

@@ -77,9 +77,11 @@ class AsyncToolVerbs:
     ) -> Any:
         """Call one of the session's tools in a worker of its own, and return its result.
 
-        A tool of this program's own comes back as what it is annotated with; all else as plain data. At `timeout` seconds its
-        whole process tree is ended (ToolTimedOut). wait: queue instead of MailboxFull. Raises InvalidRequest (unknown_tool,
-        missing_parameter, and what else is wrong with the arguments; then nothing was run), ToolFailed.
+        A tool of this program's own comes back as what it is annotated with; all else as plain data. It is the value itself,
+        secrets included; what is kept of it in the session, and told to a model, has none of a known form. At `timeout` seconds
+        its whole process tree is ended (ToolTimedOut). wait: queue instead of MailboxFull. Raises InvalidRequest (unknown_tool,
+        missing_parameter, and what else is wrong with the arguments; then nothing was run), ToolFailed (ToolResultInvalid for
+        a result that is no data, or not what the tool declares).
         """
         plain, awaited = split_output(on_output)
         return await self._do(self._tool_plan(name, args, timeout, limits, wait, plain), awaited)
@@ -102,9 +104,14 @@ class AsyncToolVerbs:
     ) -> list[ToolResult]:
         """Make the calls that a model asks for, and return a result for each, in their order.
 
-        reply: as the OpenAI or the Anthropic API gives it, whole or in part. A tool that is refused, fails or runs out of time
-        has a result that says so; `tool_messages(results, api)` is what to send back. These calls need the session's tier or
-        consent, and are in `Host.audit`. Raises InvalidRequest (no_tool_calls, invalid_tool_call), SessionNotFound, HostLost.
+        reply: as OpenAI's Chat Completions or Anthropic's Messages API gives it, whole or in part (OpenAI's Responses API has
+        another form, which is not read). A tool that is refused, fails or runs out of time has a result that says so;
+        `tool_messages(results, api)` is what to send back. In what a model is told, secrets of a known form are replaced by
+        [REDACTED:...]. These calls need the session's tier or consent, and are in `Host.audit`.
+
+        Raises InvalidRequest: no_tool_calls for a reply that asks for none; invalid_tool_call for one with a call that cannot be
+        read (arguments that are not JSON, an id that is there twice). Then nothing of the reply is run: answer each of its calls
+        with the error's text, and the model can try again. Also SessionNotFound and HostLost.
         """
         from procession.api import tool_plans
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan
 from procession.api.follow import ending
+from procession.api.futures import CANCEL_S_MAX
 from procession.api.link import Link
 from procession.ipc.core.backend import Backend, Item, Outcome, Response, Ticket
-from procession.ipc.core.bounds import INTERPRETER_INT_GRACE_S, WORKER_TERM_GRACE_S
+from procession.ipc.core.bounds import INTERPRETER_INT_GRACE_S
 from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError
 from procession.ipc.core.item_ring import ItemRing
 from procession.ipc.core.records import OutputChunk
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item, as its reader sees it
-
-#: How long a cancelled task waits for the end of its work: the kill ladder and a busy machine.
-CANCEL_S_MAX: Final = WORKER_TERM_GRACE_S + 1.0
 
 
 class _Landing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from procession.api.link import Tool
 from procession.api.sandbox import Sandbox
@@ -98,6 +98,14 @@ def check_callable(fn: object) -> None:
         )
 
 
+def check_handler(name: str, fn: object) -> None:
+    """Refuse what cannot be called with what comes."""
+    if not callable(fn):
+        raise InvalidRequest(
+            f"{name}: a function is needed, which gets what comes piece by piece, not {_shown(fn)}", code="not_callable"
+        )
+
+
 def check_name(name: object) -> str:
     """Return a session's name, "" to have one chosen. Raises InvalidRequest: invalid_name, name_too_long."""
     return "" if name is None else check_given_name(name)
@@ -113,10 +121,10 @@ def check_session_id(given: object) -> str:
         raise InvalidRequest(f"session_id: a UUID, not {_shown(given)}", code="invalid_session_id") from None
 
 
-def check_none(what: str, given: object, why: str) -> None:
+def check_none(what: str, given: object, why: str, code: str = "invalid_request") -> None:
     """Refuse what does not go with the rest."""
     if given is not None:
-        raise InvalidRequest(f"{what}: {why}", code="invalid_request")
+        raise InvalidRequest(f"{what}: {why}", code=code)
 
 
 def check_session(session: object) -> str:
@@ -165,7 +173,8 @@ def check_import_paths(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ..
     """Return folders to import from as absolute paths; each must be there."""
     if isinstance(paths, str | bytes | os.PathLike):
         raise InvalidRequest("import_paths: a list of folders, not one", code="invalid_request")
-    found = tuple(os.path.abspath(os.path.expanduser(_path("import_paths", path))) for path in paths)
+    folders = _each("import_paths", paths, "folders")
+    found = tuple(os.path.abspath(os.path.expanduser(_path("import_paths", path))) for path in folders)
     for path in found:
         if not os.path.isdir(path):
             raise InvalidRequest(f"import_paths: {path} is not a folder", code="path_not_found")
@@ -174,7 +183,7 @@ def check_import_paths(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ..
 
 def check_preload(modules: Iterable[str]) -> tuple[str, ...]:
     """Return names of modules to import once, in the zygote."""
-    found: tuple[object, ...] = (modules,) if isinstance(modules, str) else tuple(modules)
+    found = (modules,) if isinstance(modules, str) else _each("preload", modules, "names of modules")
     for name in found:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             raise InvalidRequest(f"preload: {_shown(name)} is not the name of a module", code="invalid_preload")
@@ -210,11 +219,18 @@ def check_restart(restart: object) -> Restart:
     return restart
 
 
-def check_count(name: str, value: object, least: int = 1) -> int:
+def check_count(name: str, value: object, least: int = 1, code: str = "invalid_request") -> int:
     """Return a whole number of things to have at once."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _COUNT_MAX:
-        raise InvalidRequest(f"{name}: must be a whole number of at least {least}, not {_shown(value)}")
+        raise InvalidRequest(
+            f"{name}: must be a whole number from {least} to {_COUNT_MAX}, not {_shown(value)}", code=code
+        )
     return value
+
+
+def check_count_or_none(name: str, value: object) -> int | None:
+    """Return a whole number of things to give or to keep; None where it was left out."""
+    return None if value is None else check_count(name, value, least=0)
 
 
 def check_command(command: str | Sequence[str | os.PathLike[str]]) -> tuple[tuple[str, ...], bool]:
@@ -255,6 +271,8 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
     """Return environment variables."""
     if env is None:
         return None
+    if not isinstance(env, Mapping):
+        raise InvalidRequest(f"env: a mapping of names to values is needed, not {_shown(env)}")
     found = dict(env)
     pairs: list[tuple[object, object]] = [*found.items()]
     for name, value in pairs:
@@ -276,6 +294,11 @@ def check_input(data: str | bytes | bytearray | memoryview | None) -> bytes | No
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     raise InvalidRequest(f"input: text or bytes are needed, not {_shown(data)}")
+
+
+def text_of_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as the text that it is; what is no path is the session's to refuse."""
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def check_text(name: str, value: object) -> str:
@@ -334,6 +357,13 @@ def _path(name: str, value: str | os.PathLike[str], *, is_text: bool = True, cod
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidRequest(f"{name}: {_shown(value)} is not a path", code=code)
     return _check_encodable(name, path) if is_text else path
+
+
+def _each(name: str, values: Iterable[object], what: str) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        raise InvalidRequest(f"{name}: a list of {what} is needed, not {_shown(values)}") from None
 
 
 def _shown(value: object) -> str:

@@ -27,6 +27,7 @@ from procession.agent_proc.agent.record.language import evidence
 from procession.agent_proc.agent.record.project_path import NOTHING_THERE, ProjectFacts, path_to_look_at
 from procession.agent_proc.agent.record.session_record import KEY
 from procession.agent_proc.agent.references import parse_reference
+from procession.api.core.agent_plans import not_plain
 from procession.api.travel import goes_by_value, pack_value
 from procession.ipc.core.bounds import RESULT_NODES_MAX
 from procession.ipc.core.errors import InvalidRequest
@@ -164,7 +165,7 @@ def own_agent(agent: type[Agent[Any]] | str, reach: tuple[tuple[str, ...], tuple
 def packed_responder(responder: object, reach: tuple[tuple[str, ...], tuple[str, ...]]) -> bytes:
     """Return who answers a session's messages, for its workers to unpack. Raises InvalidRequest (not_callable, …)."""
     if not callable(responder):
-        raise InvalidRequest(f"responder: a function of a turn, not {responder!r:.80}", code="not_callable")
+        raise InvalidRequest(f"responder: a function of a turn, not a {type(responder).__name__}", code="not_callable")
     return pack_value(responder, import_paths=reach[0], preload=reach[1])
 
 
@@ -177,4 +178,4 @@ def given_state(state: Mapping[str, object] | None) -> bytes:
     try:
         return encode_value(dict(state), path="state", nodes_max=RESULT_NODES_MAX)
     except UnsupportedValue as error:
-        raise InvalidRequest(str(error), code="invalid_state") from None
+        raise not_plain(error, "invalid_state") from None

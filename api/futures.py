@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Generic, TypeVar, cast
 
 from procession.api.core.plans import Plan, run_report
 from procession.ipc.core.backend import Backend, Outcome, Response, Ticket
+from procession.ipc.core.bounds import WORKER_TERM_GRACE_S
 from procession.ipc.core.errors import CallCancelled, HostLost, ProcessionError
 from procession.ipc.core.records import RunReport
 
 T = TypeVar("T")
 
+CANCEL_S_MAX: Final = WORKER_TERM_GRACE_S + 1.0
+"""How long who stopped a work waits for its end: the kill ladder and a busy machine."""
 _UNOPENED: Final = object()
 
 
@@ -102,7 +105,11 @@ class CallFuture(Future[T], Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the result; raises what the work ended with, CancelledError, or TimeoutError."""
         self._check_process()
-        value, failure = self._open(super().result(timeout))
+        try:
+            response = super().result(timeout)
+        except CancelledError:
+            raise CancelledError(str(self.stopped_as or "cancelled before it was begun")) from None
+        value, failure = self._open(response)
         if failure is not None:
             raise failure
         return cast("T", value)

@@ -64,8 +64,10 @@ class KnownTools:
             if len(self._of_session) > SESSIONS_WITH_TOOLS_MAX:
                 self._of_session.popitem(last=False)
 
-    def returns(self, session: str, name: str) -> object:
+    def returns(self, session: str, name: object) -> object:
         """Return what a tool says that it returns; None for one that says nothing, or is not known here."""
+        if not isinstance(name, str):  # refused a moment later, by name
+            return None
         tool = self._of_session.get(session, {}).get(name) or self.of_host.get(name)
         if tool is None:
             return None

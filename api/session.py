@@ -327,7 +327,7 @@ class Session(AgentVerbs, ToolVerbs):
         """Wait until the agent has a child with this tag, and that one is finished; return how. Raises CallTimedOut."""
         from procession.api.awaiting import CHILD_LOOK_S, child_with, no_child
 
-        deadline = time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
+        tag, deadline = check_text("tag", tag), time.monotonic() + (check_timeout(timeout, _AWAIT) or 0.0)
         while (child := child_with(tag, self.children())) is None:
             if time.monotonic() >= deadline:
                 raise no_child(tag, timeout)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Self
 
 from procession.api.core.text_buffer import TextBuffer
+from procession.api.futures import CANCEL_S_MAX
 from procession.ipc.core.backend import Item
 from procession.ipc.core.errors import HostLost
 
@@ -74,13 +76,20 @@ class TextStream(Iterator[str]):
         return self._future.result(timeout)
 
     def close(self) -> None:
-        """Read no more, and stop who is answering unless that is over; safe from any thread, and twice."""
+        """Read no more, and stop who is answering unless that is over; returns when it has stopped. May be called twice.
+
+        Good for any thread. It waits a second or so at most, longer than who is answering can resist.
+        """
+        if self._stop():
+            wait([self._future], timeout=CANCEL_S_MAX)
+
+    def _stop(self) -> bool:
+        """Ask for the end of what goes on, without waiting; say whether something did."""
         if self._pid != os.getpid():
-            return
+            return False
         self._is_over = True
         self._mailbox.over(None)
-        if not self._future.done():
-            self._future.cancel()
+        return not self._future.done() and self._future.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -90,4 +99,4 @@ class TextStream(Iterator[str]):
 
     def __del__(self) -> None:
         if "_future" in self.__dict__ and not self._future.done():
-            self.close()
+            self._stop()

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
+from procession.agent_proc.agent.texts import near, shown
 from procession.agent_proc.agent.tools.calls import ToolCall, parse_tool_calls
 from procession.agent_proc.agent.tools.results import ToolResult, content_of, error_result, ok_result
 from procession.agent_proc.agent.tools.sanitizer import sanitize_text
 from procession.agent_proc.agent.tools.spec import Api, ToolSpec
 from procession.agent_proc.agent.tools.spec import tool_schemas as schemas_of
+from procession.api.checks import check_text
 from procession.api.core import plans
 from procession.api.core.plans import OnItem, Plan
 from procession.ipc.core.backend import Request, Response
@@ -25,6 +27,7 @@ from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, AuditBody, AuditList, GrantBody, Nothing, ToolBody, ToolDone
 from procession.ipc.core.records import AuditEntry, Permissions, RunReport, ToolInfo
+from procession.ipc.core.tool_tiers import TIERS
 from procession.ipc.core.values import UnsupportedValue, encode_value
 
 _TOOL, _TOOLS = OPERATIONS["tool"], OPERATIONS["tools"]
@@ -56,11 +59,17 @@ def call_tool(
 def _packed(name: str, arguments: Mapping[str, object] | None) -> bytes:
     if not isinstance(name, str):
         raise InvalidRequest(f"a tool is called by its name, not by a {type(name).__name__}", code="invalid_tool_name")
+    check_text("name", name)
     if arguments is not None and not isinstance(arguments, Mapping):
         raise InvalidRequest(
-            f"the arguments of {name} are a mapping of names, not a {type(arguments).__name__}",
+            f"the arguments of {shown(name)} are a mapping of names, not a {type(arguments).__name__}",
             code="invalid_arguments",
         )
+    for key in arguments or ():
+        if not isinstance(key, str):
+            raise InvalidRequest(
+                f"the arguments of {shown(name)} are named by texts, not by {shown(key)}", code="invalid_arguments"
+            )
     try:
         return encode_value(dict(arguments or {}), path=name, lossy=True, nodes_max=RESULT_NODES_MAX)
     except UnsupportedValue as error:
@@ -128,13 +137,15 @@ def tool_schemas(
 ) -> Plan[list[dict[str, Any]]]:
     """Describe the tools of a session as a model API takes them."""
     schemas_of((), api)  # refuses an API that there is not, before anybody is asked
-    wanted = None if only is None else list(dict.fromkeys(only))
+    wanted = None if only is None else _names(only)
 
     def read(response: Response) -> list[dict[str, Any]]:
         found = {tool.name: tool for tool in _listed(response)}
         for name in wanted or ():
             if name not in found:
-                raise InvalidRequest(f"this session has no tool {name!r}", code="unknown_tool", hint=", ".join(found))
+                raise InvalidRequest(
+                    f"this session has no tool {shown(name)}", code="unknown_tool", hint=near(name, found)
+                )
         chosen = [found[name] for name in (found if wanted is None else wanted)]
         specs = [
             ToolSpec(name=one.name, parameters=one.parameters, description=one.description, tier=one.tier)  # type: ignore[arg-type]
@@ -143,6 +154,22 @@ def tool_schemas(
         return schemas_of(specs, api)
 
     return Plan(Request(_TOOLS, session, Nothing(), None, timeout_s), read)
+
+
+def _names(only: object) -> list[str]:
+    """Return names of tools, each once."""
+    if isinstance(only, str | bytes) or not isinstance(only, Iterable):
+        raise InvalidRequest(
+            f"only: a list of the names of tools is needed, not {shown(only)}",
+            code="invalid_tools",
+            hint=f"only=[{shown(only)}]" if isinstance(only, str) else "",
+        )
+    names: list[str] = []
+    for name in only:
+        if not isinstance(name, str):
+            raise InvalidRequest(f"only: the name of a tool is a text, not {shown(name)}", code="invalid_tools")
+        names.append(name)
+    return list(dict.fromkeys(names))
 
 
 def _listed(response: Response) -> list[ToolInfo]:
@@ -155,9 +182,17 @@ def _listed(response: Response) -> list[ToolInfo]:
 # --- who may --------------------------------------------------------------------------------------------------------
 
 
-def permissions(session: str, *, tier: str = "", consent: str = "", revoke: str = "") -> Plan[Permissions]:
-    """Look at, or change, what a session's model may use."""
-    body = GrantBody(tier=tier, consent=consent, revoke=revoke)
+def permissions(
+    session: str, *, tier: str | None = None, consent: str | None = None, revoke: str | None = None
+) -> Plan[Permissions]:
+    """Look at, or change, what a session's model may use. Raises InvalidRequest for an empty name: it would change nothing."""
+    if tier == "":
+        raise InvalidRequest(
+            "tier: the name of a tier is needed", code="invalid_tier", hint="use one of " + ", ".join(TIERS)
+        )
+    if "" in (consent, revoke):
+        raise InvalidRequest("tool: the name of a tool is needed", code="invalid_tool")
+    body = GrantBody(tier=tier or "", consent=consent or "", revoke=revoke or "")
     return Plan(Request(_GRANT, session, body, None, _GRANT.timeout_s), lambda r: _read_permissions(r.body))
 
 

@@ -227,6 +227,12 @@ def _refusal(call: tuple[Any, tuple[Any, ...], dict[str, Any]], reach: _Reach, e
     parts.append((getattr(fn, "__qualname__", None) or type(fn).__qualname__, fn))
     path, value, why = _Search(reach).worst(parts) or ("the call", call, error)
     kind = type(value)
+    if _is_handle(value):
+        return InvalidRequest(
+            f"{path} is a {kind.__qualname__}, which cannot be sent to another process: it works in this program only",
+            code="unpicklable_argument",
+            hint="let the program itself use it, and pass what comes of that as an argument",
+        )
     type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     reason = str(why).strip().partition("\n")[0][:300] or type(why).__name__
     return InvalidRequest(
@@ -254,7 +260,7 @@ class _Search:
             error = self._problem(value)
             if error is None:
                 continue
-            if depth < _SEARCH_DEPTH_MAX:
+            if depth < _SEARCH_DEPTH_MAX and not _is_handle(value):
                 self._around.append(id(value))
                 inner = self.worst(_children(path, value), depth + 1)
                 self._around.pop()
@@ -269,6 +275,14 @@ class _Search:
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             return error
         return None
+
+
+def _is_handle(value: object) -> bool:
+    """Whether it is one of procession's own: a Session, a Host, a Future. How it is made inside helps nobody."""
+    return any(
+        str(base.__module__).startswith("procession.api.") and "__reduce__" not in vars(base)
+        for base in type(value).__mro__
+    )
 
 
 def _children(path: str, value: Any) -> list[tuple[str, object]]:

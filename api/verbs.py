@@ -5,14 +5,15 @@ It is *not* where anything is called or awaited. What needs neither a check nor 
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from procession.api import checks
-from procession.api.core import plans
+from procession.api.core import agent_plans, plans
 from procession.api.core.plans import Plan
 from procession.api.link import Link, Reach, Tool
 from procession.api.results import annotation_of, decode_result, is_lossy, prepare_returns
@@ -27,6 +28,7 @@ from procession.ipc.core.operations import OPERATIONS, StartBody
 from procession.ipc.core.records import CodeResult, CommandResult, OutputChunk, ProcessInfo
 
 OnOutput = Callable[[OutputChunk], object]
+OnText = Callable[[str], object]
 Command = str | Sequence[str | os.PathLike[str]]
 Input = str | bytes | bytearray | memoryview
 PathLike = str | os.PathLike[str]
@@ -35,19 +37,21 @@ PathLike = str | os.PathLike[str]
 REACHES_MAX: Final = 16
 
 _RUN, _EXEC, _CODE = OPERATIONS["run"], OPERATIONS["exec"], OPERATIONS["run_code"]
+_SEND: Final = OPERATIONS["send_message"]
 
 
 class OutputSink:
     """Hands output to the caller's function; the first exception of that is kept and raised with the result."""
 
-    def __init__(self, on_output: OnOutput) -> None:
+    def __init__(self, on_output: OnOutput, name: str) -> None:
         self._on_output = on_output
+        self._name = name
         self.error: Exception | None = None
 
     def __call__(self, item: Item) -> None:
         if self.error is None and isinstance(item, OutputChunk):
             try:
-                _refuse_awaitable(self._on_output(item))
+                _refuse_awaitable(self._on_output(item), self._name)
             except Exception as error:  # noqa: BLE001 - raised in the caller's own thread, by `finish`
                 self.error = error
 
@@ -64,13 +68,13 @@ class OutputSink:
         plan.finish = finish_and_tell
 
 
-def watch(plan: Plan[Any], on_output: OnOutput | None) -> None:
-    """Have a plan's output handed to the caller's function."""
+def watch(plan: Plan[Any], on_output: OnOutput | None, name: str = "on_output") -> None:
+    """Have a plan's output handed to the caller's function, which the verb calls `name`."""
     if on_output is not None:
-        checks.check_callable(on_output)
+        checks.check_handler(name, on_output)
         if is_async(on_output):
-            raise _not_awaited()
-        OutputSink(on_output).watch(plan)
+            raise _not_awaited(name)
+        OutputSink(on_output, name).watch(plan)
 
 
 def split_output(on_output: OnOutput | None) -> tuple[OnOutput | None, OnOutput | None]:
@@ -85,17 +89,17 @@ def is_async(fn: object) -> bool:
     return callable(fn) and any(map(inspect.iscoroutinefunction, (fn, type(fn).__call__)))
 
 
-def _refuse_awaitable(told: object) -> None:
+def _refuse_awaitable(told: object, name: str) -> None:
     """Refuse what an on_output returned to be awaited: nobody would."""
     if told is not None and hasattr(type(told), "__await__"):
         if isinstance(told, CoroutineType):
             told.close()
-        raise _not_awaited()
+        raise _not_awaited(name)
 
 
-def _not_awaited() -> InvalidRequest:
+def _not_awaited(name: str) -> InvalidRequest:
     return InvalidRequest(
-        "on_output: what it returns would have to be awaited, and nobody does",
+        f"{name}: what it returns would have to be awaited, and nobody does",
         code="async_output",
         hint="pass a plain function, or an `async def` itself to a verb of an AsyncSession",
     )
@@ -213,6 +217,30 @@ def run_code(
     return plan
 
 
+def send_message(session: str, text: str, *, timeout: float | None, on_text: OnOutput | None = None) -> Plan[str]:
+    """Plan a message that the session's responder answers. on_text: made by `text_of_output`."""
+    plan = agent_plans.send_message(session, checks.check_text("text", text), checks.check_timeout(timeout, _SEND))
+    watch(plan, on_text, "on_text")
+    return plan
+
+
+def text_of_output(on_text: OnText | None) -> OnOutput | None:
+    """Return what takes an answer as the output it travels as, and hands its text to the caller's function."""
+    if on_text is None:
+        return None
+    checks.check_handler("on_text", on_text)
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def hand_on(chunk: OutputChunk) -> object:
+        return on_text(decode(chunk.data)) if chunk.stream == "stdout" else None
+
+    async def hand_on_awaited(chunk: OutputChunk) -> None:
+        if chunk.stream == "stdout":
+            await cast("Awaitable[object]", on_text(decode(chunk.data)))
+
+    return hand_on_awaited if is_async(on_text) else hand_on
+
+
 def start_body(
     link: Link,
     project: PathLike | None,
@@ -252,6 +280,7 @@ def start_body(
     else:
         checks.check_none("language", language, "only a code session has one")
         checks.check_none("config", config, "only a code session has one")
+        checks.check_none("responder", responder, "only a code session has one", "not_a_code_session")
         reach = _reach_of(link, import_paths, preload)
         code, begins = first_state.own_agent(agent, reach), first_state.given_state(state)  # type: ignore[arg-type]
     return StartBody(

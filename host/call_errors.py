@@ -16,6 +16,7 @@ from procession.ipc.core.errors import (
     from_data,
     to_data,
 )
+from procession.ipc.core.operations import ActBody, AskBody, SignalBody
 
 
 def own(error: ProcessionError, call: HostCall, session: str) -> ProcessionError:
@@ -27,10 +28,20 @@ def own(error: ProcessionError, call: HostCall, session: str) -> ProcessionError
     return told
 
 
+def _name(call: HostCall) -> str:
+    """Return how a text names a call: by the action, the query or the type of signal that it is about, if there is one."""
+    match call.request.body:
+        case ActBody(action=name) | AskBody(query=name):
+            return name
+        case SignalBody(type=name) if name:
+            return f"signal {name}"
+    return call.op
+
+
 def expired(call: HostCall, session: str) -> ExpiredInQueue:
     """Say that a call was not begun in its time."""
     return ExpiredInQueue(
-        f"{call.op} was not started within its {call.timeout_s:g} s and was withdrawn",
+        f"{_name(call)} was not started within its {call.timeout_s:g} s and was withdrawn",
         session=session,
         call_id=call.call_id,
     )
@@ -38,7 +49,7 @@ def expired(call: HostCall, session: str) -> ExpiredInQueue:
 
 def timed_out(call: HostCall, session: str) -> CallTimedOut:
     """Say that a call was begun, and not answered in its time."""
-    return CallTimedOut(f"{call.op} had no answer in {call.timeout_s:g} s", session=session, call_id=call.call_id)
+    return CallTimedOut(f"{_name(call)} had no answer in {call.timeout_s:g} s", session=session, call_id=call.call_id)
 
 
 def not_sent(call: HostCall, session: str) -> CallCancelled:
@@ -59,7 +70,7 @@ def death(call: HostCall, error: ProcessionError, session: str) -> ProcessionErr
         )
     elif call.overdue:
         told = CallTimedOut(
-            f"{call.op} had no answer after {call.timeout_s:g} s; the session was ended", report=error.report
+            f"{_name(call)} had no answer after {call.timeout_s:g} s; the session was ended", report=error.report
         )
     else:
         told = type(error)(error.message, code=error.code, ran="maybe", report=error.report, hint=error.hint)

@@ -46,7 +46,7 @@ from procession.host.session_calls import SessionCalls
 from procession.host.session_fds import ARENA_BYTES
 from procession.host.signal_log import SignalLog
 from procession.ipc.core.agent_keys import SERVER_KEYS
-from procession.ipc.core.bounds import ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
+from procession.ipc.core.bounds import BOOT_EXIT, ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import (
     HostLost,
@@ -514,8 +514,11 @@ class SessionActor:
             if record is not None and record.cause == "fork":
                 self._start_error = StartFailed(ended.detail, phase="resources", code="fork_failed", session=self.id)
             else:
+                why = f"the session process ended before it was ready: {how}" + (f"\n{tail}" if tail else "")
+                if tail and record is not None and os.waitstatus_to_exitcode(record.raw_status) == BOOT_EXIT:
+                    why = tail.rstrip()  # which says it all
                 self._start_error = StartFailed(
-                    f"the session process ended before it was ready: {how}" + (f"\n{tail}" if tail else ""),
+                    why,
                     phase="ready" if doomed else "boot",
                     session=self.id,
                     report=self.last_report,

@@ -19,7 +19,10 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Where an agent's state says that it is finished, with what answer, or with what error."""
+    """Where an agent's state says that it is finished, with what answer, or with what error: paths of keys.
+
+    At `status` it has to say "completed" or "failed", in these words, when it is; anything else is that it goes on.
+    """
 
     status: Path = ("status",)
     answer: Path = ("last_answer",)

@@ -60,7 +60,9 @@ class DebugRing:
         """Return the newest events, newest first. Raises InvalidRequest, code debug_not_enabled, when it is off."""
         if self.capacity == 0:
             raise InvalidRequest(
-                "debug events are not kept for this agent", code="debug_not_enabled", hint="switch them on first"
+                "debug events are not kept for this agent",
+                code="debug_not_enabled",
+                hint="debug_events(keep=100) keeps them from now on",
             )
         newest_first = list(reversed(self.events))
         return newest_first if limit is None else newest_first[: max(0, limit)]

@@ -250,7 +250,8 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
     """Start a child and keep it under `tag`; procession.agent.child.started tells when it is there.
 
     agent: `module:Class`. name: of its session, parent/tag unless given. state: what its state begins with. meta: comes
-    back with its signals.
+    back with its signals. on_parent_death: it ends (stop), goes on (continue), or goes on once it has handled
+    procession.agent.orphaned (emit_orphan).
     """
 
     agent: str

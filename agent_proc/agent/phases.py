@@ -40,6 +40,12 @@ def begin(agent: type[Agent[Any]], given: Mapping[str, Value], moment: Moment) -
     Raises InvalidRequest, code invalid_state, for what the models do not take, and AgentError for a mount that fails.
     """
     definition = agent.definition
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(
+            f"{definition.name} begins with a mapping of its fields, not with a {type(given).__name__}",
+            code="invalid_state",
+            hint="of a model, give its .model_dump()",
+        )
     state: dict[str, Value] = {}
     try:
         own = {key: value for key, value in given.items() if key not in definition.part.others}
@@ -84,7 +90,7 @@ def on_signal(
         if instructions is None:
             instructions = definition.router.instructions(phases.signal)
     except ProcessionError as error:
-        return _unrouted(state, phases.signal, error)
+        return _unrouted(definition, state, phases.signal, error)
     return _perform(agent, phases, instructions, is_call)
 
 
@@ -103,12 +109,24 @@ def on_instructions(
     return _perform(agent, _Phases(agent.definition, state, moment, None), instructions, is_call)
 
 
-def _unrouted(state: Mapping[str, Value], signal: Signal, error: ProcessionError) -> Outcome:
+def _unrouted(
+    definition: AgentDefinition, state: Mapping[str, Value], signal: Signal, error: ProcessionError
+) -> Outcome:
     if error.code == "no_route" and signal.type == AGENT_STOP:
         return Outcome(state, directives=(Stop(_reason(signal)),))
     if error.code == "no_route" and signal.type in ADVISORY:
         return Outcome(state)
+    if error.code == "no_route" and signal.type in definition.actions:
+        error.hint = _what_runs(definition, signal.type)
     return refused(state, error, "routing")
+
+
+def _what_runs(definition: AgentDefinition, action: str) -> str:
+    """Return how an action is run that was called by its name, as if that were a type of signal."""
+    types = [route.pattern for route in definition.router.routes if route.action == action]
+    if types:
+        return f"signals of type {' or '.join(types)} run the action {action}"
+    return f"""the action {action} has no type that runs it: give it one, as in @action("my.{action}")"""
 
 
 def _reason(signal: Signal) -> str:

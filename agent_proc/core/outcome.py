@@ -223,10 +223,14 @@ def _forced(facts: Facts, run_report: RunReport) -> ErrorData | None:
     return ended_on_purpose(facts.cause, facts, run_report)
 
 
+def _seconds(count: float) -> str:
+    return f"{round(count, 2):g} s" if count >= 0.01 else f"{count * 1000:.2g} ms"
+
+
 def ended_on_purpose(cause: Cause, facts: Facts, run_report: RunReport) -> ErrorData:
     """Return the error of work that we ended: at its deadline, for a cancel, or with the session."""
     if cause == "deadline":
-        after = f" after {round(facts.timeout_s, 2):g} s" if facts.timeout_s is not None else ""
+        after = "" if facts.timeout_s is None else f" after {_seconds(facts.timeout_s)}"
         return _error("ToolTimedOut", f"{facts.label}: ended at its deadline{after}", facts, run_report)
     why = "the session was stopped" if cause == "shutdown" else "cancelled"
     return _error(

@@ -19,6 +19,7 @@ from procession.api.cli.client import connected, timeout_of
 from procession.api.cli.output import clean, print_json, say
 from procession.api.cli.tables import Column, print_pairs, print_table
 from procession.api.core import agent_plans
+from procession.api.verbs import send_message, text_of_output
 from procession.ipc.core.agent_records import Message
 from procession.ipc.core.errors import InvalidRequest
 
@@ -185,7 +186,9 @@ def send(
 
     timeout_s = timeout_of(timeout, "send_message")
     with connected(data_dir, ends_with_us=True) as host:
-        answer = host.ask(agent_plans.send_message(session, said, None if as_json else show, timeout_s))
+        answer = host.ask(
+            send_message(session, said, timeout=timeout_s, on_text=None if as_json else text_of_output(show))
+        )
     if as_json:
         print_json(answer)
     elif not answer.endswith("\n"):

@@ -6,7 +6,6 @@ one builder a verb; both faces are one typed line over it.
 
 from __future__ import annotations
 
-import codecs
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,10 +31,9 @@ from procession.ipc.core.agent_records import (
     Todo,
     ToolCallRecord,
 )
-from procession.ipc.core.backend import Item
 from procession.ipc.core.bounds import RESULT_NODES_MAX
 from procession.ipc.core.errors import InvalidRequest, ToolResultInvalid
-from procession.ipc.core.records import OutputChunk
+from procession.ipc.core.value_hints import hint_to_send
 from procession.ipc.core.values import UnsupportedValue, encode_value
 
 T = TypeVar("T")
@@ -43,6 +41,8 @@ T = TypeVar("T")
 SOURCE: Final = "/procession/client"
 """Who says what a program says through a handle, unless it says otherwise."""
 MISSING: Final = object()
+_TYPE_CHARS_SHOWN: Final = 255
+"""Of a signal's type, in texts about its call: more is no type, which the agent says."""
 
 
 def _converted(value: Any, kind: Any) -> Any:
@@ -105,9 +105,12 @@ def _ask(
 
 
 def _no_data(error: UnsupportedValue) -> InvalidRequest:
-    return InvalidRequest(
-        str(error), code="not_plain_data", hint="give plain data: text, numbers, lists, mappings, times"
-    )
+    return not_plain(error, "not_plain_data")
+
+
+def not_plain(error: UnsupportedValue, code: str) -> InvalidRequest:
+    """Say that an argument does not cross, where it is and what to send instead."""
+    return InvalidRequest(f"{error.path} is {error.what}", code=code, hint=hint_to_send(error.what, error.hint))
 
 
 def _given(**fields: object) -> dict[str, object]:
@@ -283,16 +286,27 @@ def add_todo(
     return _act(session, "add_todo", {"todo": todo}, timeout_s, _todo)
 
 
-def update_todo(session: str, id: str, content: str | None, status: str | None, timeout_s: float | None) -> Plan[Todo]:
-    return _act(session, "update_todo", {"id": id, **_given(content=content, status=status)}, timeout_s, _todo)
+def update_todo(
+    session: str, id: Todo | str, content: str | None, status: str | None, timeout_s: float | None
+) -> Plan[Todo]:
+    return _act(session, "update_todo", {"id": _id_of(id), **_given(content=content, status=status)}, timeout_s, _todo)
 
 
-def complete_todo(session: str, id: str, timeout_s: float | None) -> Plan[Todo]:
-    return _act(session, "complete_todo", {"id": id}, timeout_s, _todo)
+def complete_todo(session: str, id: Todo | str, timeout_s: float | None) -> Plan[Todo]:
+    return _act(session, "complete_todo", {"id": _id_of(id)}, timeout_s, _todo)
 
 
-def remove_todo(session: str, id: str, timeout_s: float | None) -> Plan[None]:
-    return _act(session, "remove_todo", {"id": id}, timeout_s, _none)
+def remove_todo(session: str, id: Todo | str, timeout_s: float | None) -> Plan[None]:
+    return _act(session, "remove_todo", {"id": _id_of(id)}, timeout_s, _none)
+
+
+def _id_of(todo: Todo | str) -> str:
+    found: object = todo.id if isinstance(todo, Todo) else todo
+    if not isinstance(found, str):
+        raise InvalidRequest(
+            f"id: a todo's id is needed, or a Todo as it was read, not a {type(found).__name__}", code="invalid_todo"
+        )
+    return found
 
 
 # --- the record -----------------------------------------------------------------------------------------------------
@@ -349,21 +363,12 @@ def _signalling(session: str, made: Mapping[str, Any], *, wait: bool, timeout_s:
         encoded = encode_value(dict(made), path="signal", nodes_max=RESULT_NODES_MAX)
     except UnsupportedValue as error:
         raise _no_data(error) from None
-    return plans.signal(session, encoded, wait=wait, timeout_s=timeout_s)
+    return plans.signal(session, encoded, made["type"][:_TYPE_CHARS_SHOWN], wait=wait, timeout_s=timeout_s)
 
 
-def send_message(
-    session: str, text: str, on_text: Callable[[str], object] | None, timeout_s: float | None
-) -> Plan[str]:
-    """Have the responder answer; `on_text` gets the pieces."""
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-
-    def hand_on(item: Item) -> None:
-        if isinstance(item, OutputChunk) and item.stream == "stdout" and on_text is not None:
-            on_text(decode(item.data))
-
-    sending = plans.send_message(session, text, timeout_s=timeout_s, on_item=None if on_text is None else hand_on)
-    return _read(sending, _text)
+def send_message(session: str, text: str, timeout_s: float | None) -> Plan[str]:
+    """Have the responder answer; its pieces come as output."""
+    return _read(plans.send_message(session, text, timeout_s), _text)
 
 
 def debug_events(session: str, keep: int | None, limit: int | None, timeout_s: float | None) -> Plan[list[DebugEvent]]:

@@ -159,9 +159,12 @@ def ask(session: str, query: str, parameters: Mapping[str, object], timeout_s: f
     return _valued("ask", session, AskBody(query=query), payload, timeout_s)
 
 
-def signal(session: str, signal: bytes, *, wait: bool, timeout_s: float | None = None) -> Plan[Any]:
-    """Give the session's agent an encoded signal; with `wait` the result is what came of it, else the signal's id."""
-    return _valued("signal", session, SignalBody(wait=wait), signal, timeout_s)
+def signal(session: str, signal: bytes, type: str, *, wait: bool, timeout_s: float | None = None) -> Plan[Any]:
+    """Give the session's agent an encoded signal; with `wait` the result is what came of it, else the signal's id.
+
+    type: of the signal, for the texts of errors.
+    """
+    return _valued("signal", session, SignalBody(wait=wait, type=type), signal, timeout_s)
 
 
 def state(session: str) -> Plan[dict[str, Any] | None]:
@@ -195,11 +198,9 @@ def debug_events(session: str, keep: int | None, limit: int | None, timeout_s: f
     return _valued("debug_events", session, DebugBody(keep=keep, limit=limit), None, timeout_s)
 
 
-def send_message(session: str, text: str, *, timeout_s: float | None, on_item: OnItem | None) -> Plan[Any]:
+def send_message(session: str, text: str, timeout_s: float | None) -> Plan[Any]:
     """Send a message to the session's responder; the result is the whole answer."""
-    plan = _valued("send_message", session, SendBody(text=text), None, timeout_s)
-    plan.request.on_item = on_item
-    return plan
+    return _valued("send_message", session, SendBody(text=text), None, timeout_s)
 
 
 def _valued(op: str, session: str, body: msgspec.Struct, payload: bytes | None, timeout_s: float | None) -> Plan[Any]:

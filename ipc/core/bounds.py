@@ -56,6 +56,8 @@ STOP_GRACE_S: Final = 5.0
 REAP_TIMEOUT_S: Final = 2.0
 #: A run not proved empty this long after SIGKILL escalates to the whole session.
 PROOF_TIMEOUT_S: Final = 0.5
+#: Exit code of a session that cannot begin, in its folder or with its agent; why is what it says on stderr. sysexits' EX_CONFIG.
+BOOT_EXIT: Final = 78
 #: Exit code of a session that ends itself because a run of its could not be proved empty (R-78); not a code of Python's.
 ESCALATE_EXIT: Final = 86
 QUERY_TIMEOUT_S: Final = 5.0

@@ -134,9 +134,13 @@ class AskBody(Body, frozen=True, kw_only=True):
 
 
 class SignalBody(Body, frozen=True, kw_only=True):
-    """payload in: a signal, encoded. wait: handle it first, and answer with what came of it; else it is only taken in."""
+    """payload in: a signal, encoded. wait: handle it first, and answer with what came of it; else it is only taken in.
+
+    type: of the signal, as texts about the call name it; nothing is decided by it.
+    """
 
     wait: bool = True
+    type: str = ""
 
 
 class SendBody(Body, frozen=True, kw_only=True):

@@ -26,6 +26,16 @@ PLAIN: Final = (
     "return plain data (None, bool, int, float, str, bytes, list, tuple, set, dict, datetime, Decimal, UUID, Path)"
 )
 
+_AS_DATA: Final = {
+    "an Enum member": "send its .value",
+    "a pydantic model": "send its .model_dump()",
+    "a msgspec Struct": "send msgspec.to_builtins(...) of it",
+    "a dataclass": "send dataclasses.asdict(...) of it",
+    "an attrs class": "send attrs.asdict(...) of it",
+    "a named tuple": "send its ._asdict(), or tuple(...) of it",
+}
+"""Of records: an argument has no annotation that would bring one back."""
+
 _BY_NAME: Final = {
     "builtins.function": ("a function", "call it and return its result"),
     "builtins.builtin_function_or_method": ("a function", "call it and return its result"),
@@ -168,6 +178,14 @@ def describe(obj: object) -> tuple[str, str, str]:
         if of_root:
             return name, f"{of_root[0]} {name}", of_root[1]
     return name, f"an object of type {name}", PLAIN
+
+
+def hint_to_send(what: str, hint: str) -> str:
+    """Return what to send in the place of an argument that `describe` said these two things of."""
+    for record, instead in _AS_DATA.items():
+        if what.startswith(record):
+            return instead
+    return hint.partition(", or annotate")[0].replace("return ", "send ")
 
 
 def type_name_of_function(obj: object) -> str:

@@ -144,7 +144,7 @@ def send(
 ) -> Any:
     """Give the session's agent a signal; with `wait` return what came of it, else its id."""
     signal = {"id": str(uuid.uuid4()), "source": "/tests", "type": kind, "data": data, **fields}
-    answer = session._do(plans.signal(session.id, encode_value(signal), wait=wait, timeout_s=timeout_s))
+    answer = session._do(plans.signal(session.id, encode_value(signal), kind, wait=wait, timeout_s=timeout_s))
     return answer if wait else signal["id"]
 
 

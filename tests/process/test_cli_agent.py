@@ -72,7 +72,7 @@ def test_an_agent_of_ones_own_is_started_by_its_name_and_answers_signals(host: P
     assert procession("signal", ident, "counter.increment", *at).out == "43\n"
     procession("signal", ident, "counter.decrement", *at).refused(2, "counter.decrement", "did you mean")
     procession("signal", ident, "counter.increment", "{by: 2}", *at).refused(2, "not JSON")
-    procession("messages", ident, *at).refused(2, "no query")
+    procession("messages", ident, *at).refused(2, "is for code sessions", "`procession signal")
     procession("rm", ident, *at)
 
 

@@ -11,8 +11,8 @@ import pytest
 from helpers.proc import look_at
 from helpers.session_harness import INCARNATION, SessionProcess
 from helpers.waiting import wait_until
-from procession.agent_proc.session import BOOT_EXIT, BREACH_EXIT
-from procession.ipc.core.bounds import WIRE_VERSION
+from procession.agent_proc.session import BREACH_EXIT
+from procession.ipc.core.bounds import BOOT_EXIT, WIRE_VERSION
 from procession.ipc.core.connection import Connection
 from procession.ipc.core.messages import Call, Inline, encode
 from procession.ipc.core.operations import Nothing

@@ -122,7 +122,7 @@ def get_memory(state: State, memory_id: Value) -> Memory:
         raise InvalidRequest(
             f"there is no memory {shown(memory_id)}",
             code="memory_not_found",
-            hint="recall() and get_memories() give the ids of those there are",
+            hint="session.memory.all() and session.memory.recall() give the ids of those there are",
         )
     return memory
 
@@ -231,7 +231,7 @@ def _check_replacement(state: State, memory_id: str, replacement_id: Value) -> N
         raise InvalidRequest(
             f"the memory {shown(replacement_id)} cannot take the place of {shown(memory_id)}: {why}",
             code="replacement_not_found",
-            hint="remember() what takes its place first",
+            hint="keep what takes its place first, with session.memory.remember()",
         )
 
 

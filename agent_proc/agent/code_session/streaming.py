@@ -31,7 +31,7 @@ def start_streaming(state: State, moment: Moment, message_id: Value) -> Change:
         raise InvalidRequest(
             "an answer is being streamed already",
             code="already_streaming",
-            hint="end_streaming() keeps what came of it, cancel_streaming() drops it",
+            hint="session.streaming.end() keeps what came of it, session.streaming.cancel() drops it",
         )
     held = _size_when_empty(new_id, moment).held_bytes
     begun = SetState({"is_streaming": True, "streaming_message": "", "streaming_message_id": new_id})
@@ -58,7 +58,7 @@ def update_streaming(state: State, moment: Moment, chunk: Value) -> Change:
         raise MessageTooLarge(
             f"the streamed message would be larger than {bytes_max} bytes, the most that one may have",
             code=TOO_LARGE,
-            hint="end_streaming() keeps what came so far",
+            hint="session.streaming.end() keeps what came so far",
         )
     is_ascii = text.isascii() and added.isascii()
     growth = count if is_ascii else WIDE_CHAR_BYTES * (written + count) - held
@@ -85,7 +85,9 @@ _ENDED: Final = SetState({"is_streaming": False, "streaming_message": None, "str
 
 def _check_streaming(state: State) -> None:
     if not state["is_streaming"]:
-        raise InvalidRequest("no answer is being streamed", code="not_streaming", hint="begin with start_streaming()")
+        raise InvalidRequest(
+            "no answer is being streamed", code="not_streaming", hint="begin with session.streaming.start()"
+        )
 
 
 def _message(id: str, content: str, moment: Moment) -> dict[str, Value]:

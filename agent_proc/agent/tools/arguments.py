@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from procession.agent_proc.agent.tools.schema import Adapters
 from procession.agent_proc.agent.tools.spec import ToolSpec
 from procession.agent_proc.agent.tools.validation import Problem, ProblemCode, Refused, validate
 from procession.ipc.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pydantic_core import SchemaValidator
 
 #: What is beyond is only counted: a list of a thousand wrong items is one mistake.
 PROBLEMS_SHOWN_MAX: Final = 20
@@ -42,7 +44,10 @@ def name_problems(spec: ToolSpec, arguments: Mapping[str, object]) -> list[Probl
 
 
 def bind(
-    spec: ToolSpec, adapters: Adapters, defaults: Mapping[str, object], arguments: Mapping[str, object]
+    spec: ToolSpec,
+    validators: Mapping[str, SchemaValidator],
+    defaults: Mapping[str, object],
+    arguments: Mapping[str, object],
 ) -> dict[str, Any]:
     """Return a value of the declared type for every parameter of the tool.
 
@@ -51,13 +56,13 @@ def bind(
     """
     problems = name_problems(spec, arguments)
     bound: dict[str, Any] = {}
-    for name, adapter in adapters.items():
+    for name, validator in validators.items():
         if name not in arguments:
             if name in defaults:
                 bound[name] = defaults[name]
             continue
         try:
-            bound[name] = validate(adapter, arguments[name], name)
+            bound[name] = validate(validator, arguments[name], name)
         except Refused as refused:
             if arguments[name] is None and name in defaults:
                 bound[name] = defaults[name]

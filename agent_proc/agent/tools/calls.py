@@ -1,4 +1,4 @@
-"""Read the tool calls out of a model's reply: the shapes of the OpenAI and the Anthropic API, one value out.
+"""Read the tool calls out of a model's reply, as OpenAI's Chat Completions or Anthropic's Messages API gives it.
 
     OpenAI      {"choices": [{"message": {"tool_calls": [...]}}]}, the message, its tool_calls, one of them, or a list
     a call      {"id", "type": "function", "function": {"name", "arguments"}} or {"id", "name", "arguments"}
@@ -35,6 +35,7 @@ ARGUMENTS_DEPTH_MAX: Final = BODY_DEPTH_MAX - 8
 #: Parts of a reply that are looked through; besides calls, a content has some texts, thoughts and images.
 _PARTS_MAX: Final = 10_000
 
+_REFUSED_HINT: Final = "nothing of the reply is run: answer each of its calls, by its id, with this text, and ask again"
 _CALL_TYPES: Final = ("function", "tool_use")
 _CALL_KEYS: Final = frozenset({"function", "id", "name", "arguments", "input"})
 
@@ -58,12 +59,13 @@ def parse_tool_calls(reply: object, *, new_id: Callable[[], str]) -> list[ToolCa
     for found in _calls_in(reply, budget, 0):
         if len(calls) == CALLS_MAX:
             _refuse(f"there are more than {CALLS_MAX} calls in one reply")
-        calls.append(_read_call(found, len(calls), budget, new_id))
+        calls.append(_read_call(found, len(calls) + 1, budget, new_id))
     if not calls:
         raise InvalidRequest(
             "the reply holds no tool calls",
             code="no_tool_calls",
-            hint="give the reply, the message or the list of calls as the OpenAI or the Anthropic API returns them",
+            hint="give the reply, the message or the list of calls as OpenAI's Chat Completions or Anthropic's Messages API "
+            "returns them; a reply that is only a text asks for none",
         )
     seen = set[str]()
     for call in calls:
@@ -98,7 +100,7 @@ class _Budget:
 
 
 def _refuse(why: str) -> NoReturn:
-    raise InvalidRequest(f"invalid tool call: {why}", code="invalid_tool_call")
+    raise InvalidRequest(f"invalid tool call: {why}", code="invalid_tool_call", hint=_REFUSED_HINT) from None
 
 
 # -- where the calls are ---------------------------------------------------------------------------------------------
@@ -161,17 +163,18 @@ def _plain(node: object) -> object:
 
 
 def _read_call(found: Mapping[str, Any], position: int, budget: _Budget, new_id: Callable[[], str]) -> ToolCall:
-    inner = _plain(found["function"]) if "function" in found else found
-    if not isinstance(inner, Mapping):
-        _refuse(f"call {position}: its function is a {type(inner).__name__}, not a mapping")
-    name = inner.get("name")
-    if type(name) is not str or not 0 < len(name) <= TOOL_NAME_CHARS_MAX or not _is_unicode(name):
-        _refuse(f"call {position}: it needs a name, a text of at most {TOOL_NAME_CHARS_MAX} characters")
     given = found.get("id")
     if given is not None and (type(given) is not str or not 0 < len(given) <= ID_CHARS_MAX or not _is_unicode(given)):
-        _refuse(f"call {position} ({name}): its id is not a text of at most {ID_CHARS_MAX} characters")
+        _refuse(f"call {position}: its id is not a text of at most {ID_CHARS_MAX} characters")
+    call = f"call {position}" if given is None else f"call {position} (id {given!r})"
+    inner = _plain(found["function"]) if "function" in found else found
+    if not isinstance(inner, Mapping):
+        _refuse(f"{call}: its function is a {type(inner).__name__}, not a mapping")
+    name = inner.get("name")
+    if type(name) is not str or not 0 < len(name) <= TOOL_NAME_CHARS_MAX or not _is_unicode(name):
+        _refuse(f"{call}: it needs a name, a text of at most {TOOL_NAME_CHARS_MAX} characters")
     raw = inner.get("input") if found.get("type") == "tool_use" else inner.get("arguments")
-    arguments = _read_arguments(raw, f"call {position} ({name})", budget)
+    arguments = _read_arguments(raw, f"{call} of {name}", budget)
     return ToolCall(id=new_id() if given is None else given, name=name, arguments=arguments)
 
 

@@ -12,14 +12,18 @@ awaited in the worker; a method is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from procession.agent_proc.agent.tools.arguments import bind
 from procession.agent_proc.agent.tools.docstrings import read_docstring
-from procession.agent_proc.agent.tools.schema import Adapters, make_adapters, make_schema
+from procession.agent_proc.agent.tools.schema import make_adapters, make_result_schema, make_schema
 from procession.agent_proc.agent.tools.signature import Signature, read_signature
 from procession.agent_proc.agent.tools.spec import ToolSpec, check_name, invalid_tool
+from procession.ipc.core.declared import checked, is_checkable, says_nothing
 from procession.ipc.core.tool_tiers import DEFAULT_TIER, Tier
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema, SchemaValidator
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -27,14 +31,22 @@ ATTRIBUTE: Final = "__procession_tool__"
 
 
 class Definition:
-    """What is known of a tool besides its function: `spec`, `returns` (its annotation), and how to check arguments."""
+    """What is known of a tool besides its function: `spec`, `returns` (its annotation), and how to check arguments and results.
 
-    __slots__ = ("_adapters", "_signature", "spec")
+    schemas: of the parameters, in pydantic's form; result_schema: of the result, where pydantic checks it. They travel with
+    the function: where it came by value, the module of its classes is not there, to say what annotations that are texts name.
+    """
 
-    def __init__(self, spec: ToolSpec, signature: Signature, adapters: Adapters | None = None) -> None:
+    __slots__ = ("_result_schema", "_schemas", "_signature", "_validators", "spec")
+
+    def __init__(
+        self, spec: ToolSpec, signature: Signature, schemas: Mapping[str, CoreSchema], result_schema: CoreSchema | None
+    ) -> None:
         self.spec = spec
         self._signature = signature
-        self._adapters = adapters
+        self._schemas = schemas
+        self._result_schema = result_schema
+        self._validators: Mapping[str, SchemaValidator] | None = None
 
     @property
     def returns(self) -> Any:
@@ -43,12 +55,26 @@ class Definition:
 
     def bind(self, arguments: Mapping[str, object]) -> dict[str, Any]:
         """Return a value of the declared type for each parameter, to call the function with. Raises as arguments.bind."""
-        if self._adapters is None:
-            self._adapters = make_adapters(self._signature, self.spec.name)
-        return bind(self.spec, self._adapters, self._signature.defaults, arguments)
+        if self._validators is None:
+            from pydantic_core import SchemaValidator
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Definition, (self.spec, self._signature)  # the adapters are made anew: they are no data
+            self._validators = {name: SchemaValidator(schema) for name, schema in self._schemas.items()}
+        return bind(self.spec, self._validators, self._signature.defaults, arguments)
+
+    def check_result(self, value: object) -> None:
+        """Refuse plain data that is not what the tool says it returns. Raises ToolResultInvalid.
+
+        The caller checks it by the same rules, but only when the call is over and kept as completed.
+        """
+        if self._result_schema is not None:
+            from pydantic_core import SchemaValidator
+
+            checked(value, self.returns, SchemaValidator(self._result_schema).validate_python)
+        elif not says_nothing(self.returns) and is_checkable(self.returns):
+            checked(value, self.returns)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # the validators are made anew
+        return Definition, (self.spec, self._signature, self._schemas, self._result_schema)
 
     def __repr__(self) -> str:
         return f"<tool {self.spec.name} ({', '.join(self._signature.annotations)}) {self.spec.tier}>"
@@ -98,7 +124,8 @@ def define(
         description=described.summary if description is None else description,
         tier=tier,
     )
-    return Definition(spec, signature, adapters)
+    schemas = {parameter: adapter.core_schema for parameter, adapter in adapters.items()}
+    return Definition(spec, signature, schemas, make_result_schema(signature.returns))
 
 
 def definition_of(function: object) -> Definition:

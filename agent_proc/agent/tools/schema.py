@@ -10,12 +10,14 @@ import collections.abc
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, get_origin
 
-from procession.agent_proc.agent.tools.signature import Signature
+from procession.agent_proc.agent.tools.signature import Signature, unknown_name_hint
 from procession.agent_proc.agent.tools.spec import JsonSchema, invalid_tool
 from procession.agent_proc.agent.tools.validation import Refused, validate
+from procession.ipc.core.declared import is_by_pydantic, says_nothing
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+    from pydantic_core import CoreSchema
 
 Adapters = Mapping[str, "TypeAdapter[Any]"]
 
@@ -51,10 +53,32 @@ def _make_adapter(annotation: Any, parameter: str, name: str) -> TypeAdapter[Any
             raise _unsupported(annotation, parameter, name, f"{part} names no type of values")
     try:
         adapter = TypeAdapter(annotation)
+        adapter.rebuild(raise_errors=True)  # says which name it does not know, where the first attempt only put it off
         adapter.json_schema()
-    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError) as error:
+    except PydanticUndefinedAnnotation as error:
+        raise invalid_tool(
+            name,
+            f"its parameter {parameter!r} is a {_shown(annotation)}, in which an annotation names {error.name!r}, "
+            "which is not known where the class is",
+            unknown_name_hint(error.name),
+        ) from None
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise _unsupported(annotation, parameter, name, error.message.partition("\n")[0]) from None
     return adapter
+
+
+def make_result_schema(returns: Any) -> CoreSchema | None:
+    """Return by what pydantic checks results that are declared as `returns`; None when it is not for pydantic, or cannot."""
+    if says_nothing(returns) or not is_by_pydantic(returns):
+        return None
+    from pydantic import TypeAdapter
+
+    try:
+        adapter = TypeAdapter(returns)
+        adapter.rebuild(raise_errors=True)
+    except Exception:  # a type of results need not be one that JSON can say
+        return None
+    return adapter.core_schema
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
@@ -66,10 +90,14 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _unsupported(annotation: Any, parameter: str, name: str, why: str) -> Exception:
-    shown = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
     return invalid_tool(
-        name, f"its parameter {parameter!r} is a {shown or annotation}, which JSON cannot give: {why}", _TYPES_HINT
+        name, f"its parameter {parameter!r} is a {_shown(annotation)}, which JSON cannot give: {why}", _TYPES_HINT
     )
+
+
+def _shown(annotation: Any) -> str:
+    named = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if named else str(annotation)
 
 
 def make_schema(signature: Signature, adapters: Adapters, descriptions: Mapping[str, str], name: str) -> dict[str, Any]:

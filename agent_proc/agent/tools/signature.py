@@ -72,9 +72,17 @@ def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
         return typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise invalid_tool(
-            name, f"an annotation of it names {error.name!r}, which is not known there", "define or import it above"
+            name, f"an annotation of it names {error.name!r}, which is not known there", unknown_name_hint(error.name)
         ) from None
     except (TypeError, SyntaxError, AttributeError) as error:
         raise invalid_tool(
             name, f"an annotation of it is no type ({error})", "annotate parameters with types"
         ) from None
+
+
+def unknown_name_hint(name: str | None) -> str:
+    """Return what to do about a name in an annotation that is not found."""
+    return (
+        f"define or import {name} above it, at the level of the module; what is defined in a function is found only without "
+        "`from __future__ import annotations`, which makes all annotations texts"
+    )

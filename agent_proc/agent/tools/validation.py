@@ -1,4 +1,4 @@
-"""A value against its declared type, and what is wrong with it, in the contract's words. pydantic is imported when first used.
+"""A value against its declared type, and what is wrong with it, in the contract's words. pydantic's core is imported then.
 
 It is *not* where types are read (schema.py). Rule: values are taken strictly as JSON has them ("3" is not 3, 1 is not true),
 and objects that are of the type already are taken too.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-    from pydantic_core import ErrorDetails
+    from pydantic_core import ErrorDetails, SchemaValidator
 
 ProblemCode = Literal["missing_parameter", "unknown_parameter", "invalid_type", "invalid_choice", "invalid_value"]
 
@@ -43,19 +43,19 @@ class Refused(Exception):
         self.problems = problems
 
 
-def validate(adapter: TypeAdapter[Any], value: object, parameter: str) -> Any:
+def validate(validator: TypeAdapter[Any] | SchemaValidator, value: object, parameter: str) -> Any:
     """Return `value` as its parameter's type. Raises Refused."""
-    from pydantic import ValidationError
+    from pydantic_core import ValidationError
 
     try:
-        return adapter.validate_python(value, strict=True)
+        return validator.validate_python(value, strict=True)
     except ValidationError as error:
         strictly = error
     import json
 
     # Not an object of that type. It may still be the JSON of one: a text for an Enum, a list for a tuple.
     try:
-        return adapter.validate_json(json.dumps(value), strict=True)
+        return validator.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise Refused(_problems(error, parameter)) from None
     except (TypeError, ValueError, RecursionError):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -345,6 +346,43 @@ def test_what_the_server_keeps_is_not_the_agents(host: Host, start: Callable[...
     assert caught.value.code == "foreign_state"
     with pytest.raises(StartFailed, match=key):
         host.start_session(agent=Plain, state={key: {"a": 3}})
+
+
+class Needs(BaseModel):
+    must: int
+
+
+class Needy(Agent[Needs]):
+    pass
+
+
+@pytest.mark.contract("3 agent resolution")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"agent": Needy}, "Needy cannot begin so: must: Field required"),
+        (
+            {"agent": Needy, "state": {"must": 1, "more": 2}},
+            "Needy cannot begin so: Needs has no field more; there is must",
+        ),
+        (
+            {"agent": "no_such_module:X"},
+            "the agent cannot begin: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        (
+            {"agent": "broken_agent:X"},
+            "the agent cannot begin: RuntimeError: no luck\n  {folder}/broken_agent.py:4, in <module>",
+        ),
+    ],
+)
+def test_why_an_agent_cannot_begin_is_said_without_our_own_lines(
+    host: Host, tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "broken_agent.py").write_text("def begin():\n    raise RuntimeError('no luck')\n\nbegin()\n")
+    with pytest.raises(StartFailed) as caught:
+        host.start_session(import_paths=[tmp_path], **given)
+    assert str(caught.value).startswith(said.format(folder=tmp_path))
+    assert "agent_proc" not in str(caught.value)
 
 
 @pytest.mark.contract("3 agent resolution")

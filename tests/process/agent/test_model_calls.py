@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from helpers.waiting import wait_until
-from procession import Host, InvalidRequest, Sandbox, Session, SessionNotFound, tool, tool_messages
+from procession import (
+    Host,
+    InvalidRequest,
+    Sandbox,
+    Session,
+    SessionNotFound,
+    ToolCrashed,
+    ToolResultInvalid,
+    tool,
+    tool_messages,
+)
 from procession.agent import Agent, Change, RunTool, action
 
 pytestmark = pytest.mark.process
@@ -44,7 +57,47 @@ def telling() -> dict[str, str]:
     return {"password": "hunter2-hunter2", "text": f"sk-{'a1' * 16}"}
 
 
-OWN: list[Callable[..., object]] = [look, wipe, slow, broken, telling]
+class Place(BaseModel):
+    name: str
+
+
+@dataclass
+class Route:
+    """Its annotation is a text, which names what no other process has."""
+
+    places: list[Place]
+
+
+class Count(IntEnum):
+    ONE = 1
+
+
+@tool
+def claim(kind: str) -> int | None:
+    return Count.ONE if kind == "right" else "no"  # type: ignore[return-value]
+
+
+@tool
+def go(kind: str) -> Route:
+    return Route([Place(name="Rome") if kind == "right" else 3])  # type: ignore[list-item]
+
+
+@tool
+def promise_nothing(kind: str):
+    return kind
+
+
+@tool
+def fork_one(kind: str) -> int:
+    """Let a child return, which is not the worker, and end without a result."""
+    child = os.fork()
+    if child == 0:
+        return 1
+    os.waitpid(child, 0)
+    os._exit(3)
+
+
+OWN: list[Callable[..., object]] = [look, wipe, slow, broken, telling, claim, go, promise_nothing, fork_one]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +176,41 @@ def test_every_failure_is_a_result_of_its_own(session: Session) -> None:
     assert results[2].duration_ms >= 400
 
 
+@pytest.mark.parametrize(("name", "declared"), [("claim", "int | None"), ("go", "Route")])
+def test_a_result_that_is_not_what_was_declared_is_an_error_for_all(session: Session, name: str, declared: str) -> None:
+    (result,) = session.execute_tool_calls({"id": "c", "name": name, "arguments": {"kind": "wrong"}})
+    assert result.status == "error"
+    assert f"the result is not {declared}" in result.content
+    with pytest.raises(ToolResultInvalid, match="the result is not") as caught:
+        session.call_tool(name, {"kind": "wrong"})
+    assert (caught.value.ran, caught.value.report is not None) == ("yes", True)
+    assert "return what the function declares" in caught.value.hint
+    assert [call.status for call in session.get_tool_calls()] == ["error", "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "content"),
+    [
+        ("claim", 1, "1"),
+        ("go", Route([Place(name="Rome")]), '{"places":[{"name":"Rome"}]}'),
+        ("promise_nothing", "right", "right"),
+    ],
+)
+def test_a_result_that_is_what_was_declared_comes_as_that(
+    session: Session, name: str, value: object, content: str
+) -> None:
+    (result,) = session.execute_tool_calls({"id": "c", "name": name, "arguments": {"kind": "right"}})
+    assert (result.status, result.content) == ("ok", content)
+    assert session.call_tool(name, {"kind": "right"}) == value
+    assert [call.status for call in session.get_tool_calls()] == ["completed", "completed"]
+
+
+def test_what_a_child_that_a_tool_forked_returns_is_no_result(session: Session) -> None:
+    with pytest.raises(ToolCrashed):
+        session.call_tool("fork_one", {"kind": "any"})
+    assert [call.status for call in session.get_tool_calls()] == ["error"]
+
+
 @pytest.mark.parametrize(
     ("reply", "code"),
     [
@@ -175,6 +263,12 @@ def test_a_tier_or_consent_lets_a_models_call_through(session: Session) -> None:
         (session.grant_tier, "execute", "tier_downgrade"),
         (session.grant_tier, "root", "invalid_tier"),
         (session.revoke_consent, "wipe", "not_consented"),
+        (session.revoke_consent, "", "invalid_tool"),
+        (session.record_consent, "", "invalid_tool"),
+        (session.grant_tier, "", "invalid_tier"),
+        (session.grant_tier, 3, "invalid_request"),
+        (session.record_consent, None, "invalid_request"),
+        (session.revoke_consent, ["wipe"], "invalid_request"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             act(argument)  # type: ignore[arg-type]

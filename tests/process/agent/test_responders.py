@@ -242,12 +242,38 @@ def test_a_piece_is_read_while_the_answer_goes_on_and_closing_it_stops_that(with
     assert next(answer) == "begun"
     assert state_of(session)["is_streaming"] is True
     answer.close()
+    assert state_of(session)["is_streaming"] is False
     answer.close()
     assert list(answer) == []
-    wait_until(lambda: not state_of(session)["is_streaming"], "it has stopped")
     assert conversation(session) == [("user", "x"), ("assistant", "begun")]
-    with pytest.raises(CancelledError):
+    with pytest.raises(CancelledError, match="cancelled while it ran"):
         answer.result(10)
+
+
+def stubborn(turn: Turn) -> Iterator[str]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield "begun"
+    time.sleep(60)  # payload: until it is ended
+
+
+@pytest.mark.contract("1.11 send_message_stream")
+def test_after_an_answer_was_closed_the_next_one_can_begin(with_responder: Start) -> None:
+    for session in (with_responder(slow), with_responder(stubborn)):
+        for _ in range(3):
+            with session.send_message_stream("x", timeout=30) as answer:
+                assert next(answer) == "begun"
+        assert conversation(session) == [("user", "x"), ("assistant", "begun")] * 3
+
+
+def test_a_message_that_was_cancelled_or_late_leaves_room_for_the_next_one(with_responder: Start) -> None:
+    session = with_responder(slow)
+    for _ in range(3):
+        with pytest.raises(ToolTimedOut):
+            session.send_message("late", timeout=0.5)
+        answer = session.send_message_stream("cancelled", timeout=30)
+        assert next(answer) == "begun"
+        answer.close()
+    assert [role for role, _ in conversation(session)] == ["user", "assistant"] * 6
 
 
 def test_letting_go_of_an_answer_stops_it(with_responder: Start) -> None:
@@ -306,10 +332,6 @@ def test_answers_are_streamed_on_every_face(face: str, tmp_path: Path) -> None:
         slow_one = await host.start_session(responder=slow)
         async with slow_one.send_message_stream("x", timeout=30) as answer:
             assert await anext(answer) == "begun"
-        async with slow_one.follow_agent_status() as following:  # a sync face returns a moment before it has stopped
-            async for status in following:
-                if status.status == "idle":
-                    break
         assert (await slow_one.get_messages())[-1].content == "begun"
         failing = await host.start_session(responder=breaks_off)
         said.clear()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import pytest
 from pydantic import BaseModel, Field
@@ -33,6 +33,7 @@ from procession import (
     ToolTimedOut,
     tool,
 )
+from procession.agent import Agent
 from procession.agent_proc.tool_life import TEXT_CHARS_MAX
 from procession.agent_proc.tool_worker import CONTENT_CHARS_MAX
 
@@ -50,6 +51,24 @@ class Point:
     y: int
 
 
+@dataclass
+class Trip:
+    """Its annotations are texts, which name what no other process has."""
+
+    seen: list[Weather]
+
+
+class Leg(NamedTuple):
+    weather: Weather
+
+
+class CounterState(BaseModel):
+    n: int = 0
+
+
+class Counter(Agent[CounterState]): ...
+
+
 @tool
 def weather(city: str, unit: Literal["C", "F"] = "C") -> Weather:
     """Tell the weather of a city."""
@@ -60,6 +79,11 @@ def weather(city: str, unit: Literal["C", "F"] = "C") -> Weather:
 @tool
 def move(by: Annotated[int, Field(ge=0)], at: Point) -> Point:
     return Point(at.x + by, at.y)
+
+
+@tool
+def look_back(trip: Trip, leg: Leg) -> Trip:
+    return Trip([*trip.seen, leg.weather])
 
 
 @tool
@@ -117,6 +141,7 @@ def leave() -> None:
 OWN: list[Callable[..., object]] = [
     weather,
     move,
+    look_back,
     later,
     hang,
     leave_behind,
@@ -278,6 +303,14 @@ def test_a_model_comes_back_as_one_and_arguments_are_read_as_declared(session: S
     assert session.call_tool("later", {"text": "awaited"}) == "AWAITED"
 
 
+def test_a_class_of_ours_may_hold_another_whatever_its_annotations_are(session: Session) -> None:
+    rome = {"city": "Rome", "degrees": 20.5}
+    back = session.call_tool("look_back", {"trip": {"seen": [rome]}, "leg": {"weather": rome}})
+    assert back == Trip([Weather(city="Rome", degrees=20.5)] * 2)
+    error = refused(session, "look_back", trip={"seen": [{"city": 1}]}, leg=[rome])
+    assert (error.code, "trip.seen[0].degrees" in error.message) == ("missing_parameter", True)
+
+
 @pytest.mark.parametrize(
     ("name", "args", "code"),
     [
@@ -339,6 +372,27 @@ def test_what_is_no_tool_is_refused_before_a_session_is_started(tool_host: Host)
     with pytest.raises(InvalidRequest, match="two tools are named"):
         Host(sandbox=Sandbox.off(), tools=[weather, tool(name="weather")(lambda: None)])
     assert tool_host.list_sessions() == []
+
+
+def test_a_tool_cannot_take_a_session_or_a_host_with_it(tool_host: Host, session: Session) -> None:
+    @tool
+    def reads() -> str:
+        return session.id
+
+    @tool
+    def starts() -> str:
+        return tool_host.start_session().id
+
+    for own, said in (
+        (reads, "variable 'session' of its closure is a Session,"),
+        (starts, "'tool_host' of its closure is a Host,"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            tool_host.start_session(tools=[own])
+        assert (caught.value.code, said in caught.value.message) == ("unpicklable_argument", True)
+        assert "epoll" not in str(caught.value)
+    with pytest.raises(InvalidRequest, match=r"^args\[0\]\['files'\] is a SessionFiles,"):
+        session.run(len, {"files": session.files})
 
 
 # --- how a call ends ------------------------------------------------------------------------------------------------
@@ -451,8 +505,33 @@ def test_tools_are_listed_and_described_for_both_apis(session: Session) -> None:
         assert caught.value.code == code
 
 
-@pytest.mark.parametrize("args", [3, ["a"], "path"])
-def test_arguments_that_are_no_mapping_are_refused(session: Session, args: object) -> None:
+@pytest.mark.parametrize(
+    ("only", "said"), [("weather", "only=['weather']"), (b"weather", "bytes"), (3, "3"), ([3], "3")]
+)
+def test_names_of_tools_are_a_list_of_texts(session: Session, only: object, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        session.tool_schemas("openai", only)  # type: ignore[arg-type]
+    assert (caught.value.code, said in str(caught.value)) == ("invalid_tools", True)
+
+
+def test_an_agent_of_ones_own_has_no_tools_that_only_a_code_session_can_carry_out(
+    tool_host: Host, session: Session
+) -> None:
+    of_code_sessions = {"todo", "remember", "recall", "forget"}
+    everything = {one.name for one in session.tools()}
+    with tool_host.temporary_session(agent=Counter) as other:
+        assert {one.name for one in other.tools()} == everything - of_code_sessions
+        assert len(other.tool_schemas("openai")) == len(everything) - len(of_code_sessions)
+        assert refused(other, "todo", todos=[]).code == "not_a_code_session"
+    assert of_code_sessions <= everything
+
+
+def test_a_name_that_has_no_form_in_bytes_is_refused(session: Session) -> None:
+    assert refused(session, "\ud800").code == "not_encodable"
+
+
+@pytest.mark.parametrize("args", [3, ["a"], "path", {1: 2}, {None: "a"}])
+def test_arguments_that_are_no_mapping_of_names_are_refused(session: Session, args: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         session.call_tool("read_file", args)  # type: ignore[arg-type]
     assert caught.value.code == "invalid_arguments"

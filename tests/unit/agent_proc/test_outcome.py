@@ -205,3 +205,14 @@ def test_the_tail_of_stderr_is_bounded_and_readable() -> None:
     tail = report(facts(ended(), DONE, stderr=b"\xff" * 100_000)).stderr_tail
     assert set(tail) == {"�"}
     assert len(tail) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "said"),
+    [(0.2999871, "after 0.3 s"), (1234.5, "after 1234.5 s"), (0.001, "after 1 ms"), (0.01, "0.01 s")],
+)
+def test_a_deadline_is_told_in_seconds_that_are_not_none(timeout_s: float, said: str) -> None:
+    known = facts(ended(TERMED, "asked"), cause="deadline", timeout_s=timeout_s)
+    error = judge_command(known, report(known))
+    assert error is not None
+    assert error.message.endswith(said)

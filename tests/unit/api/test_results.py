@@ -212,6 +212,18 @@ def test_only_plain_data_is_not_lossy(annotation: object, lossy: bool) -> None:
     assert is_lossy(annotation) is lossy
 
 
+def test_an_annotation_that_names_what_is_not_known_counts_as_none() -> None:
+    @dataclasses.dataclass
+    class Outer:
+        inner: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+    def make() -> Outer: ...  # type: ignore[empty-body]
+
+    assert annotation_of(make) is None
+    with pytest.raises(InvalidRequest, match="Nowhere"):
+        prepare_returns(Outer)
+
+
 @pytest.mark.parametrize("returns", [type("Odd", (), {}), 5, "int", Callable[[int], int] | type("O", (), {})])
 def test_a_returns_that_cannot_be_checked_is_refused_before_the_call(returns: object) -> None:
     with pytest.raises(InvalidRequest) as caught:

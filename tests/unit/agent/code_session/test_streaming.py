@@ -65,7 +65,7 @@ def test_a_second_start_does_not_drop_the_first_answer(session: Played):
     session.do("start_streaming", message_id="m1")
     session.do("update_streaming", chunk="kept")
     error = session.refusal("already_streaming", "start_streaming", message_id="m2")
-    assert "cancel_streaming" in error.hint
+    assert "session.streaming.cancel()" in error.hint
     assert session.do("end_streaming")["content"] == "kept"
 
 

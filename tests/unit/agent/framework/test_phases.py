@@ -460,6 +460,7 @@ def test_what_a_mount_says_is_under_what_is_given():
         ({"piad": 1}, "no field piad; did you mean paid"),
         ({"log": {"limit": "x"}}, "limit: "),
         ({"log": 3}, "Shop cannot begin so"),
+        ([], "begins with a mapping of its fields, not with a list"),
     ],
 )
 def test_a_wrong_beginning_is_refused(given, text):

@@ -161,6 +161,15 @@ def test_a_wrong_call_refuses_the_reply_and_says_why(reply, why):
     assert why in error.message
 
 
+def test_a_refusal_says_which_call_it_is_and_what_to_answer():
+    error = refusal([TYPED, {**DIRECT, "id": "c2", "arguments": "{not json"}])
+    assert "call 2 (id 'c2') of read: its arguments are not JSON" in error.message
+    assert "nothing of the reply is run" in error.hint
+    assert error.__suppress_context__  # the parser's own error says nothing more
+    assert "call 1 of read:" in refusal({"name": "read", "arguments": "{"}).message
+    assert "call 2: its id is not" in refusal([TYPED, {"id": 3, "name": "read"}]).message
+
+
 def nested(depth: int) -> dict[str, object]:
     value: dict[str, object] = {}
     for _ in range(depth - 1):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 import inspect
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
+import msgspec
 import pytest
 from pydantic import BaseModel, Field
 
 from helpers.runs import run_python
 from procession.agent_proc.agent.tools.define import define, definition_of, tool
 from procession.agent_proc.agent.tools.spec import DESCRIPTION_CHARS_MAX
-from procession.ipc.core.errors import InvalidRequest
+from procession.ipc.core.errors import InvalidRequest, ToolResultInvalid
 from procession.ipc.core.tool_tiers import TOOL_NAME_CHARS_MAX
 
 
@@ -38,6 +41,14 @@ class Place(BaseModel):
 class Size:
     width: int
     height: int = 1
+
+
+class Row(TypedDict):
+    n: int
+
+
+class Packed(msgspec.Struct):
+    n: int
 
 
 @tool
@@ -160,6 +171,38 @@ def test_the_result_s_annotation_is_known():
 def lambda_without_return(): ...
 
 
+@pytest.mark.parametrize(
+    ("annotation", "good", "wrong"),
+    [
+        (int, 1, "1"),
+        (list[str], ["a"], ["a", 1]),
+        (Place, {"name": "a", "unit": "m"}, {"unit": "m"}),
+        (list[Size] | None, [{"width": 1}], [{"height": 1}]),
+        (Row, {"n": 1}, {"n": "x"}),
+        (Packed, {"n": 1}, {"n": "x"}),
+        (Unit, "m", "inch"),
+    ],
+    ids=str,
+)
+def test_a_result_is_checked_against_its_annotation(annotation, good, wrong):
+    def f(): ...
+
+    f.__annotations__ = {"return": annotation}
+    definition = define(f)
+    definition.check_result(good)
+    with pytest.raises(ToolResultInvalid, match="the result is not"):
+        definition.check_result(wrong)
+
+
+@pytest.mark.parametrize("annotation", [None, Any, object, range, TypeVar("R")], ids=str)
+def test_a_result_of_which_nothing_is_said_may_be_anything(annotation):
+    def f(): ...
+
+    f.__annotations__ = {"return": annotation}
+    define(f).check_result("x")
+    define(lambda_without_return).check_result("x")
+
+
 def test_what_is_known_travels_with_the_function_by_value():
     code = """
         class Choice(__import__("enum").Enum):
@@ -172,10 +215,47 @@ def test_what_is_known_travels_with_the_function_by_value():
     pick = tool(names["pick"])
     copy = cloudpickle.loads(cloudpickle.dumps(pick))
     assert definition_of(copy).spec == definition_of(pick).spec
-    assert definition_of(copy)._adapters is None  # made anew where they are needed
     bound = definition_of(copy).bind({"choice": "a", "path": "b"})
     assert bound["path"] == Path("b")
     assert copy(**bound).value == "a"
+
+
+def test_what_annotations_name_need_not_be_known_where_it_travels_to(monkeypatch):
+    code = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from typing import NamedTuple
+        from pydantic import BaseModel
+        class Inner(BaseModel):
+            n: int
+        @dataclass
+        class Outer:
+            inner: Inner
+            more: list[Outer]
+        class Pair(NamedTuple):
+            left: Inner
+            right: Outer | None = None
+        def f(outer: Outer, pair: Pair) -> Outer: ...
+    """
+    module = types.ModuleType("a_module_of_the_program")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(inspect.cleandoc(code), vars(module))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        data = cloudpickle.dumps(tool(module.f))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    monkeypatch.delitem(sys.modules, module.__name__)
+    copy = definition_of(cloudpickle.loads(data))
+    inner = {"n": 1}
+    bound = copy.bind({"outer": {"inner": inner, "more": [{"inner": inner, "more": []}]}, "pair": [inner]})
+    assert (bound["outer"].more[0].inner.n, bound["pair"].left.n, bound["pair"].right) == (1, 1, None)
+    assert type(bound["outer"]) is copy.returns
+    copy.check_result({"inner": inner, "more": []})
+    with pytest.raises(ToolResultInvalid, match="the result is not Outer"):
+        copy.check_result({"inner": 3, "more": []})
+    with pytest.raises(InvalidRequest, match=r"outer\.inner\.n"):
+        copy.bind({"outer": {"inner": {"n": "x"}, "more": []}, "pair": [inner]})
 
 
 def test_a_definition_shows_what_it_is():
@@ -236,6 +316,22 @@ def test_a_type_that_json_cannot_give_is_refused(annotation):
 @pytest.mark.parametrize("annotation", ["Missing", "list[Missing]"])
 def test_an_unknown_annotation_is_refused_by_its_name(annotation):
     assert "names 'Missing'" in str(refusal(annotated(annotation)))
+
+
+def test_a_class_of_a_function_that_a_text_names_is_refused_with_what_to_do():
+    class Inner(BaseModel):
+        n: int
+
+    @dataclass
+    class Outer:
+        inner: Inner
+
+    error = refusal(annotated(Outer))
+    assert "names 'Inner'" in error.message
+    assert "`from __future__ import annotations`" in error.hint
+    error = refusal(annotated("Inner"))
+    assert "names 'Inner'" in error.message
+    assert "`from __future__ import annotations`" in error.hint
 
 
 @pytest.mark.parametrize(
