@@ -69,7 +69,9 @@ class ToolLife:
     def fail(self, error: ErrorData) -> None:
         """It was refused, or failed."""
         if not self._is_over:
-            message = cut(error.message, _ERROR_CHARS_MAX)
+            from procession.agent_proc.agent.tools.sanitizer import sanitize_text
+
+            message = sanitize_text(cut(error.message, _ERROR_CHARS_MAX))
             self._end(status="timeout" if _is_late(error) else "error", error=f"{error.code or error.kind}: {message}")
             reason = {"code": error.code or error.kind, "message": message, "ran": error.ran}
             self._tell(TOOL_ERROR, reason=reason, duration_ms=self.duration_ms)

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 from procession.agent_proc import rlimits
 from procession.agent_proc.agent.tools.define import Definition, definition_of
 from procession.agent_proc.agent.tools.results import content_of
-from procession.agent_proc.agent.tools.sanitizer import sanitize_text
+from procession.agent_proc.agent.tools.sanitizer import sanitize, sanitize_text
 from procession.agent_proc.core.worker_messages import Begun, Finished, NotRun, Rejected, ToolTold
 from procession.agent_proc.tools.carry_out import TOUCHES, carry_out
 from procession.agent_proc.worker import (
@@ -158,15 +158,17 @@ def _reject(result_fd: int, code: str, message: str, hint: str) -> NoReturn:
 
 def _deliver(value: object, data: bytes, touched: Touched, result_fd: int) -> None:
     """Write the result, and tell about it."""
-    told = told_content(value) if len(data) <= _TOLD_BYTES_MAX else f"({len(data)} bytes of data)"
+    told = f"({len(data)} bytes of data)"
+    if len(data) <= _TOLD_BYTES_MAX:
+        told = told_content(value if isinstance(value, str) else decode_value(data, nodes_max=RESULT_NODES_MAX))
     flush_streams()
     tell(result_fd, ToolTold(told, **touched))
     tell(result_fd, Finished(len(data)), data)
 
 
 def told_content(value: object) -> str:
-    """Return a result in words, without the secrets that are known by their form, at most CONTENT_CHARS_MAX of them."""
-    text = sanitize_text(content_of(value))
+    """Return a result in words, without the secrets known by their form or field, at most CONTENT_CHARS_MAX of them."""
+    text = sanitize_text(content_of(sanitize(value)))
     over = len(text) - CONTENT_CHARS_MAX
     return plain(
         text if over <= 0 else f"{text[:CONTENT_CHARS_MAX]}\n... ({over} more characters)", CONTENT_CHARS_MAX + 64

@@ -33,6 +33,8 @@ _NO_LIMITS: Final = Limits()
 _IDLE_S_MAX: Final = 366 * 86_400.0
 #: Sessions and runs at once are processes: beyond this a number is a typing error, not a wish.
 _COUNT_MAX: Final = 100_000
+#: Of a whole number that is shown: Python does not write one of thousands of digits at all.
+_SHOWN_BITS: Final = 256
 #: The largest whole number that every reader of a message holds.
 _EVENT_NUMBER_MAX: Final = (1 << 63) - 1
 
@@ -367,6 +369,8 @@ def _each(name: str, values: Iterable[object], what: str) -> tuple[Any, ...]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value) if isinstance(value, str | int | float | bool | bytes | None) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 

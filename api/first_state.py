@@ -62,7 +62,10 @@ def code_session(
         return _usual(defaults)(ident, name, private)
     path = private if project is None else project
     facts = _PRIVATE if project is None else look_at(path)
-    return encode_value(_made(defaults, ident, name, path, facts, language, config), path="state")
+    try:
+        return encode_value(_made(defaults, ident, name, path, facts, language, config), path="state")
+    except UnsupportedValue as error:
+        raise InvalidRequest(str(error), code="not_plain_data") from None
 
 
 def _made(

@@ -23,11 +23,16 @@ def exact_id(given: object) -> str:
 def by_path(sessions: Sequence[SessionStatus], path: str | os.PathLike[str]) -> SessionRef:
     """Return the session that works in this folder, by whichever of its names; the oldest of several.
 
-    Raises SessionNotFound; InvalidRequest for what is no folder (missing_project_path, path_not_found, path_not_directory).
+    Raises SessionNotFound, for a folder that is not there too; InvalidRequest for what is no path (missing_project_path, ...).
     """
-    folder = check_project(path)
-    if folder is None:
+    if path is None:
         raise InvalidRequest("path: a folder is needed", code="missing_project_path")
+    try:
+        folder = str(check_project(path))
+    except InvalidRequest as error:
+        if error.code not in ("path_not_found", "path_not_directory"):
+            raise
+        folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
     wanted = _folder_key(folder)
     for one in sessions:
         if one.project and _folder_key(one.project) == wanted:

@@ -15,7 +15,7 @@ import msgspec
 from procession.agent_proc.agent.texts import near, shown
 from procession.agent_proc.agent.tools.calls import ToolCall, parse_tool_calls
 from procession.agent_proc.agent.tools.results import ToolResult, content_of, error_result, ok_result
-from procession.agent_proc.agent.tools.sanitizer import sanitize_text
+from procession.agent_proc.agent.tools.sanitizer import sanitize, sanitize_text
 from procession.agent_proc.agent.tools.spec import Api, ToolSpec
 from procession.agent_proc.agent.tools.spec import tool_schemas as schemas_of
 from procession.api.checks import check_text
@@ -112,7 +112,7 @@ def model_call(session: str, call: ToolCall, timeout_s: float | None) -> Plan[To
 
     def read(response: Response) -> ToolResult:
         duration_ms = round(report_of(response).elapsed_s * 1000)
-        return ok_result(call, sanitize_text(content_of(finish(response))), duration_ms)
+        return ok_result(call, sanitize_text(content_of(sanitize(finish(response)))), duration_ms)
 
     return Plan(plan.request, read)
 
@@ -121,7 +121,8 @@ def failed_call(call: ToolCall, error: Exception) -> ToolResult:
     """Return the result of a call that was refused or failed. Raises what is no failure of a tool: no session, no host."""
     if isinstance(error, SessionNotFound | HostLost) or not isinstance(error, ProcessionError):
         raise error
-    return error_result(call, error, round((error.elapsed_s or 0.0) * 1000))
+    made = error_result(call, error, round((error.elapsed_s or 0.0) * 1000))
+    return msgspec.structs.replace(made, content=sanitize_text(made.content))
 
 
 # --- what there is --------------------------------------------------------------------------------------------------

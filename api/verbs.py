@@ -241,6 +241,38 @@ def text_of_output(on_text: OnText | None) -> OnOutput | None:
     return hand_on_awaited if is_async(on_text) else hand_on
 
 
+def _all_that_is_wrong(
+    link: Link,
+    session_id: str | None,
+    name: str | None,
+    project: PathLike | None,
+    agent: object,
+    language: str | None,
+    config: Mapping[str, object] | None,
+) -> InvalidRequest:
+    """Return one error about all of a start's wrong parameters, in the contract's order."""
+    from procession.api import first_state
+
+    def as_a_code_session() -> None:
+        if first_state.is_code_session(agent):
+            first_state.code_session(checks.check_session_id(None), "name", None, "/", language, config, link.defaults)
+
+    wrong: list[InvalidRequest] = []
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: checks.check_session_id(session_id),
+        lambda: checks.check_name(name),
+        lambda: checks.check_project(project),
+        as_a_code_session,
+    )
+    for check in steps:
+        try:
+            check()
+        except InvalidRequest as error:
+            wrong.append(error)
+    said, codes = "; ".join(error.message for error in wrong), tuple(code for error in wrong for code in error.codes)
+    return InvalidRequest(said, code=codes[0], hint=wrong[0].hint, codes=codes)
+
+
 def start_body(
     link: Link,
     project: PathLike | None,
@@ -267,9 +299,12 @@ def start_body(
     """Check what a new session shall be and say it as the wire does; `None` is what the host has."""
     from procession.api import first_state
 
-    ident = checks.check_session_id(session_id)
-    folder = checks.check_project(project)
-    called = checks.check_name(name) or default_name(folder, ident)
+    try:
+        ident = checks.check_session_id(session_id)
+        folder = checks.check_project(project)
+        called = checks.check_name(name) or default_name(folder, ident)
+    except InvalidRequest:
+        raise _all_that_is_wrong(link, session_id, name, project, agent, language, config) from None
     if first_state.is_code_session(agent):
         checks.check_none("state", state, "a code session has its own")
         private = f"{link.backend.data_dir}/sessions/{ident}"

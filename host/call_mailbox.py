@@ -34,6 +34,7 @@ from procession.ipc.core.call_chain import check_chain
 from procession.ipc.core.errors import MailboxFull, MessageTooLarge, ProcessionError, SessionDied, SessionRestarting
 from procession.ipc.core.messages import Arena, ArenaFree, Call, Cancel, Inline, Reply, encode
 from procession.ipc.core.operations import Nothing
+from procession.ipc.core.request_body import encoded_body
 from procession.ipc.transport.channel import Channel
 from procession.ipc.transport.reactor import Reactor, Timer
 
@@ -83,7 +84,7 @@ class CallMailbox:
         if type(request.body) is Nothing:
             body = _NOTHING
         else:
-            body = encode(request.body)
+            body = encoded_body(request)
             if len(body) > (_CONTROL_BODY_BYTES_MAX if request.op.lane == "control" else _BODY_BYTES_MAX):
                 raise MessageTooLarge(f"a request of {len(body)} bytes does not fit a message", session=self.session)
         return HostCall(request, body, done, _monotonic())

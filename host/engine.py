@@ -36,6 +36,7 @@ from procession.ipc.core.loading import check_not_loading
 from procession.ipc.core.messages import KeeperGone, encode
 from procession.ipc.core.operations import OPERATIONS, Nothing, SignalBody, ToolBody
 from procession.ipc.core.records import Statistics
+from procession.ipc.core.request_body import encoded_body
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -138,6 +139,8 @@ class Engine:
             if request.op is _AWAIT:
                 return awaited(actor, request)
             return actor.calls.call(request)
+        if type(request.body) is not Nothing:
+            encoded_body(request)  # what cannot travel is refused here too, before it is anybody's state
         quick = self.operations.answer(request)
         if quick is not None:
             return quick
@@ -171,6 +174,8 @@ class Engine:
             return SessionTicket(self, actor.id, actor.calls.submit(request, done))
         ticket = HostTicket(request.call_id)
         try:
+            if type(request.body) is not Nothing:
+                encoded_body(request)
             quick = self.operations.answer(request)
         except ProcessionError as error:
             done(error)

@@ -179,7 +179,7 @@ class HostOperations:
             folder = rules.folder_key(spec.project)
         name = check_name(spec.name or default_name(spec.project, ident))
         actor = SessionActor(self._engine, spec, ident, name)
-        self._engine.registry.add(actor, folder, spec.exclusive)
+        self._engine.registry.add(actor, folder)
         return actor
 
     def _start(self, request: Request, done: Finish) -> None:

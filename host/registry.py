@@ -73,7 +73,7 @@ class Registry:
         self._sessions: dict[str, SessionActor] = {}
         self._removed = Tally()
 
-    def add(self, actor: SessionActor, folder: FolderKey | None, exclusive: bool) -> None:
+    def add(self, actor: SessionActor, folder: FolderKey | None) -> None:
         """Take a slot, an id and a folder for a session, all or none.
 
         Raises SessionLimitReached, then AlreadyExists: session_exists, then project_already_open.
@@ -82,7 +82,7 @@ class Registry:
             self._check_slot(actor)
             if actor.id in self._sessions:
                 raise AlreadyExists(f"a session with the id {actor.id} exists", code="session_exists", session=actor.id)
-            actor.folder = folder if exclusive else None
+            actor.folder = folder
             self._check_folder(actor)
             self._sessions[actor.id] = actor
 
@@ -101,7 +101,7 @@ class Registry:
             )
 
     def _check_folder(self, actor: SessionActor) -> None:
-        if actor.folder is None:
+        if actor.folder is None or not actor.spec.exclusive:
             return
         for other in self._sessions.values():
             if other.folder == actor.folder and other.holds_folder and other is not actor:

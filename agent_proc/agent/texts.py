@@ -17,6 +17,8 @@ TEXT_CHARS_MAX: Final = 1_024
 #: A name is read by people, in lists and in errors.
 NAME_CHARS_MAX: Final = 64
 _SHOWN_CHARS: Final = 80
+_SHOWN_BITS: Final = 4 * _SHOWN_CHARS
+"""Of a whole number: Python does not write one of thousands of digits at all."""
 _NEAR_MAX: Final = 3
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -57,6 +59,8 @@ def shown(value: object) -> str:
     """Return the repr of a value, cut to what an error text has room for."""
     if type(value) not in (str, int, bool, float, type(None)):
         return f"a {type(value).__name__}"
+    if type(value) is int and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
 

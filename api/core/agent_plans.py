@@ -474,6 +474,8 @@ def run_promotion(session: str, threshold: float | None, count_max: int | None, 
 
 
 def set_promotion_interval(session: str, interval_ms: int, timeout_s: float | None) -> Plan[None]:
+    if type(interval_ms) is not int or interval_ms < 1:  # told before it is asked whether there is such a session
+        raise InvalidRequest("interval_ms must be a whole number of at least 1", code="invalid_interval")
     return _act(session, "set_promotion_interval", {"interval_ms": interval_ms}, timeout_s, _none)
 
 
@@ -527,7 +529,13 @@ def clear_file_tracking(session: str, timeout_s: float | None) -> Plan[None]:
 
 
 def start_streaming(session: str, message_id: str | None, timeout_s: float | None) -> Plan[str]:
-    return _act(session, "start_streaming", {"message_id": message_id or str(uuid.uuid4())}, timeout_s, _text)
+    return _act(
+        session,
+        "start_streaming",
+        {"message_id": str(uuid.uuid4()) if message_id is None else message_id},
+        timeout_s,
+        _text,
+    )
 
 
 def update_streaming(session: str, chunk: str, timeout_s: float | None) -> Plan[None]:

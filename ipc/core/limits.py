@@ -6,6 +6,7 @@ Pure values. Enforcing them is the keeper's and the kernel's business.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,10 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 SIZE_BYTES_MAX = 1 << 60
 #: Thirty years: above every run.
 CPU_S_MAX = 1e9
+
+
+_SHOWN_BITS: Final = 256
+"""Of a whole number in an error: Python does not write one of thousands of digits at all."""
 
 
 def parse_size(value: float | str, name: str = "size") -> int:
@@ -40,19 +45,25 @@ def parse_size(value: float | str, name: str = "size") -> int:
             )
         value = float(found[1]) * _FACTOR[found[2].lower()]
     if not 0 < value <= SIZE_BYTES_MAX:  # NaN compares false, so it is refused here too
-        raise InvalidRequest(f"{name}: {value!r} is not a size above zero", code="invalid_limit")
+        raise InvalidRequest(f"{name}: {_shown(value)} is not a size above zero", code="invalid_limit")
     return int(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value!r:.80}"
 
 
 def _count(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequest(f"{name}: must be a whole number of at least 1, not {value!r}", code="invalid_limit")
+        raise InvalidRequest(f"{name}: must be a whole number of at least 1, not {_shown(value)}", code="invalid_limit")
     return value
 
 
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= CPU_S_MAX:
-        raise InvalidRequest(f"cpu_s: must be seconds above zero, not {value!r}", code="invalid_limit")
+        raise InvalidRequest(f"cpu_s: must be seconds above zero, not {_shown(value)}", code="invalid_limit")
     return float(value)
 
 

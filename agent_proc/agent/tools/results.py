@@ -81,7 +81,11 @@ def content_of(value: object) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=_plain).decode()
     except (TypeError, ValueError, RecursionError):
+        pass
+    try:
         return str(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, which Python does not write
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def _plain(value: object) -> object:

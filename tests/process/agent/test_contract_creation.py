@@ -196,6 +196,20 @@ def test_defaults_are_merged_under_a_partial_config(contract_host: Host, given: 
         contract_host.remove_session(one.id)
 
 
+@pytest.mark.contract("1.6 validate", "0.6 validation at creation")
+def test_everything_that_is_wrong_with_a_start_is_told_at_once_in_order(contract_host: Host) -> None:
+    for project, given, codes in (
+        ("/no/such/folder", {"session_id": "x", "name": "", "config": {"temperature": 9}},
+         ("invalid_session_id", "invalid_name", "path_not_found", "invalid_temperature")),
+        ("/no/such/folder", {"name": "n" * 51}, ("name_too_long", "path_not_found")),
+        (None, {"name": "", "language": "zz", "config": {"max_tokens": 0}},
+         ("invalid_name", "invalid_max_tokens", "invalid_language")),
+    ):  # fmt: skip
+        with pytest.raises(InvalidRequest) as caught:
+            contract_host.start_session(project, **given)
+        assert (caught.value.codes, caught.value.code) == (codes, codes[0])
+
+
 @pytest.mark.contract("1.6 update_config")
 @pytest.mark.parametrize(
     ("given", "expected"),

@@ -111,6 +111,15 @@ def test_a_folder_has_one_session_however_many_are_started_in_it_at_once(host: H
     assert len(host.list_sessions(all=True)) == 1
 
 
+@pytest.mark.contract("1.8 register", "0.7 paths")
+def test_who_wants_a_folder_for_itself_is_refused_one_that_others_share(host: Host, tmp_path: Path) -> None:
+    sharing = host.start_session(tmp_path, exclusive=False)
+    with pytest.raises(AlreadyExists) as caught:
+        host.start_session(tmp_path)
+    assert (caught.value.code, caught.value.session) == ("project_already_open", sharing.id)
+    host.start_session(tmp_path, exclusive=False)
+
+
 @pytest.mark.contract("1.8 register")
 def test_an_id_is_there_once_however_often_it_is_given_at_once(host: Host) -> None:
     given = str(uuid.uuid4())
@@ -258,10 +267,11 @@ def test_a_session_is_found_by_every_name_of_its_folder(
         assert host.get_session_by_path(path) == session
     host.start_session(project, exclusive=False)
     assert host.get_session_by_path(project) == session  # the oldest
-    with pytest.raises(SessionNotFound):
-        host.get_session_by_path(other)
+    for nobodys in (other, tmp_path / "none"):
+        with pytest.raises(SessionNotFound):
+            host.get_session_by_path(nobodys)
     for given, code in (
-        (tmp_path / "none", "path_not_found"), (None, "missing_project_path"), (3, "invalid_project_path"),
+        (None, "missing_project_path"), (3, "invalid_project_path"),
         ("project/../project", "path_traversal_detected"),
     ):  # fmt: skip
         with pytest.raises(InvalidRequest) as caught:
