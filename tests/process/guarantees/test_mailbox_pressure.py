@@ -107,13 +107,16 @@ def test_a_16_mib_argument_and_result(session: Session) -> None:
 @pytest.mark.guarantee("R-48")
 def test_control_overtakes_large_messages(session: Session) -> None:
     quiet = statistics.median(session.ping() for _ in range(50))
-    streams = [session.submit(lambda data: data, b"z" * (8 * MiB), timeout=60) for _ in range(4)]
-    pings = []
-    while not all(future.done() for future in streams):
-        pings.append(session.ping())
-    for future in streams:
-        assert len(future.result(60)) == 8 * MiB
-    assert pings, "the streams were over before a ping"
+    pings: list[float] = []
+    for _ in range(20):
+        streams = [session.submit(lambda data: data, b"z" * (8 * MiB), timeout=60) for _ in range(4)]
+        while not all(future.done() for future in streams):
+            pings.append(session.ping())
+        for future in streams:
+            assert len(future.result(60)) == 8 * MiB
+        if len(pings) >= 5:  # one alone might be the one that a busy machine holds up
+            break
+    assert len(pings) >= 5, "the streams were over before they were pinged"
     assert min(pings) <= max(
         0.010 * SLACK, quiet * 20
     )  # the least: a busy machine may hold one up, a queue holds up all
