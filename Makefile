@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help demo test check static bench soak format lint types pyright laws guarantees coverage clean
+.PHONY: help demo test check static bench soak simulate format lint types pyright laws guarantees coverage clean
 
 PYTHON ?=
 VENV := .venv
@@ -38,6 +38,9 @@ bench: $(VENV)/.stamp-dev ## measure, beside a raw pipe and multiprocessing in t
 
 soak: $(VENV)/.stamp-dev ## the guarantees with their full counts; takes long
 	PROCESSION_SOAK=1 $(PYTEST) -m "guarantee or soak" -o timeout=3600 -o faulthandler_timeout=3700 $(ARGS)
+
+simulate: $(VENV)/.stamp-dev ## play one seed of the simulation and tell its story (SEED=123)
+	PYTHONPATH=tests $(BIN)/python -m helpers.simulation $(SEED)
 
 coverage: $(VENV)/.stamp-dev ## the tests under coverage; one name for each file
 	$(BIN)/coverage erase

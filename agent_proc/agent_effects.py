@@ -96,6 +96,11 @@ class Effects:
         return self._jobs.delayed
 
     @property
+    def awaited(self) -> int:
+        """How many calls of other agents have not been answered."""
+        return len(self._calls)
+
+    @property
     def jobs(self) -> tuple[str, ...]:
         """The ids of the cron jobs."""
         return self._jobs.ids

@@ -52,6 +52,11 @@ class Memories:
         elif self._timer is None or wait_ms != self._wait_ms:
             self._arm(wait_ms)
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether a promotion is to come by itself."""
+        return self._timer is not None
+
     def close(self) -> None:
         """Promote what is worth it at the end of the session: one run, with a lower threshold."""
         state = self._server.state

@@ -15,9 +15,9 @@ from procession.agent_proc.agent.change import LATER
 from procession.agent_proc.agent.completion import Completion, finished
 from procession.agent_proc.agent.outcome import Answer, Done, Failed, Outcome
 from procession.agent_proc.context import Context
-from procession.agent_proc.loop import Timer
+from procession.agent_proc.loop import Timer, monotonic
 from procession.ipc.core.agent_records import Finished, FinishedStatus
-from procession.ipc.core.bounds import MAILBOX_COMMANDS_MAX, RESULT_NODES_MAX
+from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, MAILBOX_COMMANDS_MAX, RESULT_NODES_MAX
 from procession.ipc.core.errors import AgentError, ErrorData, MailboxFull, to_data
 from procession.ipc.core.messages import Call
 from procession.ipc.core.operations import AwaitDone
@@ -26,6 +26,8 @@ from procession.ipc.core.values import UnsupportedValue, encode_value
 
 RESULTS_MAX: Final = 1_000
 """Results kept of signals that were cast: whoever asks does so soon."""
+RESULT_FRESH_S: Final = AWAIT_TIMEOUT_S
+"""How soon: a process with a result that is no older is not given back. Whoever asks has this patience for one to come, too."""
 
 
 class _Waiter:
@@ -95,6 +97,12 @@ class Results:
         """Says in words how the agent is doing, for who waited for nothing."""
         self._kept: OrderedDict[str, Answer] = OrderedDict()
         self._waiters: dict[str, list[_Waiter]] = {}
+        self._put_at = -RESULT_FRESH_S
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there is a result that nobody has waited for yet, and somebody still may."""
+        return monotonic() - self._put_at < RESULT_FRESH_S
 
     @property
     def waits_for_completion(self) -> bool:
@@ -135,18 +143,21 @@ class Results:
         answer = outcome.answer
         return isinstance(answer, Done) and answer.value is LATER
 
-    def of_signal(self, id: str, outcome: Outcome) -> None:
-        """Keep what came of a signal, unless the agent has yet to answer it."""
+    def of_signal(self, id: str, outcome: Outcome, *, is_ours: bool = False) -> None:
+        """Keep what came of a signal, unless the agent has yet to answer it. is_ours: no caller gave it."""
         if not self.comes_later(outcome):
-            self.put(id, outcome.answer)
+            self.put(id, outcome.answer, is_ours=is_ours)
 
-    def put(self, id: str, answer: Answer) -> None:
-        """Keep a result and answer all who await it."""
+    def put(self, id: str, answer: Answer, *, is_ours: bool = False) -> None:
+        """Keep a result and answer all who await it. is_ours: nobody is about to."""
         self._kept[id] = answer
         self._kept.move_to_end(id)
         if len(self._kept) > RESULTS_MAX:
             self._kept.popitem(last=False)
-        for waiter in list(self._waiters.get(id, ())):
+        waiting = list(self._waiters.get(id, ()))
+        if not waiting and not is_ours:
+            self._put_at = monotonic()
+        for waiter in waiting:
             waiter.give(answer, "completed")
 
     def state_changed(self, state: Mapping[str, Value], where: Completion) -> None:

@@ -9,12 +9,13 @@ have seen them; one signal at a time, to its end; nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from procession.agent_proc.agent.agent import Agent
+from procession.agent_proc.agent.asking import answer, check_ours
 from procession.agent_proc.agent.change import LATER
 from procession.agent_proc.agent.cmd import run_plain
 from procession.agent_proc.agent.code_session_agent import CodeSessionAgent
@@ -23,13 +24,13 @@ from procession.agent_proc.agent.outcome import Done, Failed, Outcome, refused
 from procession.agent_proc.agent.phases import begin, on_instructions, on_restore, on_signal
 from procession.agent_proc.agent.signal_types import AGENT_ERROR, CALL_ANSWERED
 from procession.agent_proc.agent.signals import Signal
-from procession.agent_proc.agent.texts import near, shown
 from procession.agent_proc.agent_effects import Effects
 from procession.agent_proc.agent_results import Results
 from procession.agent_proc.agent_values import decoded, decoded_map, now, signal_from
 from procession.agent_proc.context import Context
 from procession.agent_proc.loop import monotonic
 from procession.agent_proc.state_budget import StateBudget, check_change
+from procession.ipc import kill_points
 from procession.ipc.core.agent_keys import ANSWER_KEY, FINISHED_KEY, JOBS_KEY, TOOLS_KEY
 from procession.ipc.core.agent_records import AgentStatus
 from procession.ipc.core.bounds import RESULT_NODES_MAX
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from procession.agent_proc.status_teller import StatusTeller
 
 _NOTHING: Final = msgspec.Raw(encode(Nothing()))
+_OUR_SOURCES: Final = ("/procession/host", "/procession/session/")
+"""How the source of a signal begins that the host or an agent gave."""
 
 
 class AgentServer:
@@ -109,7 +112,7 @@ class AgentServer:
         definition = self.agent.definition
         action = definition.actions.get(body.action)
         if action is None:
-            self._check_ours(body.action, CodeSessionAgent.plain_actions, "unknown_action")
+            check_ours(definition.name, body.action, CodeSessionAgent.plain_actions, "unknown_action")
         if action is not None and action.plain and definition.is_bare:
             outcome = run_plain(action, self.state, parameters, now())
         elif body.action == "recall" and self.agent is CodeSessionAgent:  # it needs the index, which no action has
@@ -121,41 +124,26 @@ class AgentServer:
 
     def ask(self, call: Call, body: AskBody) -> None:
         """Answer a query."""
-        queries: Mapping[str, Callable[..., Value]] = self.agent.plain_queries
-        query = queries.get(body.query)
+        agent = self.agent
         parameters = decoded_map(self._payload(call), f"the parameters of {body.query}")
-        if query is None and body.query == "get_state":
-            self._reply(call, self.state, EMPTY)
-            return
-        if query is None:
-            self._check_ours(body.query, CodeSessionAgent.plain_queries, "unknown_query")
-            raise InvalidRequest(
-                f"{self.agent.definition.name} has no query {shown(body.query)}",
-                code="unknown_query",
-                hint=near(body.query, queries),
-            )
-        try:
-            value = query(self.state, **parameters)
-        except TypeError as error:  # its own signature says which names it takes
-            raise InvalidRequest(cut(f"{body.query}: {error}"), code="invalid_parameters") from None
-        self._reply(call, value, EMPTY)
+        self._reply(call, answer(agent.definition.name, agent.plain_queries, self.state, body.query, parameters), EMPTY)
 
     def signal(self, call: Call, body: SignalBody) -> None:
         """Handle a signal, and answer with what came of it; or answer first, when nobody waits."""
         signal = signal_from(self._payload(call))
         if not body.wait:
-            self._reply(call, signal.id, EMPTY)
             try:
                 self.handle(signal)
-            except Exception as bug:  # it has its answer, and must not get another
+            except Exception as bug:  # nobody waits to be told
                 self.effects.failed(AgentError(cut(f"{signal.type}: {bug!r}"), code="session_bug"))
+            self._reply(call, signal.id, EMPTY)  # last: what it led to is kept before it counts as handled
             return
         outcome = self._decide(signal, is_call=True)
         comes_later = self.results.comes_later(outcome)
         chain = call.chain if comes_later else ()  # who has its answer does not wait for what follows from it
         with self.effects.caused_by(self.effects.cause_of(signal, chain)):
             if comes_later:
-                self._keep(outcome)
+                self._keep(outcome, call.seq)
                 self.results.wait(call, signal.id, self.state, self.agent.completion)
             else:
                 self._conclude(call, outcome)
@@ -200,21 +188,17 @@ class AgentServer:
         if self.agent is not CodeSessionAgent:
             raise InvalidRequest(f"{verb} is for code sessions, and this agent is another", code="not_a_code_session")
 
-    def _check_ours(self, name: str, of_code_sessions: Container[str], code: str) -> None:
-        """Refuse a verb that an agent of the program's own does not have, since only code sessions do."""
-        if name in of_code_sessions:
-            raise InvalidRequest(
-                f"{name} is for code sessions, and {self.agent.definition.name} is an agent of another kind",
-                code=code,
-                hint="call(type, data) runs an action of its own, get_state() returns its state",
-            )
-
     def do(self, action: str, **parameters: Value) -> Any:
         """Run an action of the code session that a part of ours asks for; return its reply. Raises what it refuses with."""
         outcome = on_instructions(self.agent, self.state, Instruction(action, parameters), now())
         value = outcome.result()
         self._keep(outcome)
         return value
+
+    @property
+    def is_to_promote(self) -> bool:
+        """Whether its memory has a promotion to come."""
+        return self._memory is not None and self._memory.is_armed
 
     @property
     def memory(self) -> Memories:
@@ -296,7 +280,7 @@ class AgentServer:
             outcome = self.take(self._decide(signal))
         if signal.type == AGENT_ERROR and not outcome.replies:
             self.effects.unheard(signal)
-        self.results.of_signal(signal.id, outcome)
+        self.results.of_signal(signal.id, outcome, is_ours=signal.source.startswith(_OUR_SOURCES))
 
     def perform(self, instructions: Instructions) -> Outcome:
         """Run instructions that the agent asked for itself."""
@@ -320,20 +304,20 @@ class AgentServer:
         self.effects.note("signal_failed" if has_failed else "signal_finished", what, began)
         return outcome
 
-    def _keep(self, outcome: Outcome) -> None:
-        """Adopt an outcome and send its ops. Raises as _adopt."""
+    def _keep(self, outcome: Outcome, seq: int = 0) -> None:
+        """Adopt an outcome and send its ops. seq: of the call that they are of. Raises as _adopt."""
         before = self._state
-        self.send_ops(self._adopt(outcome))
+        self.send_ops(self._adopt(outcome), seq)
         self._changed(before, outcome.ops)
 
     def commit(self, *ops: AnyOp) -> None:
         """Keep something of our own beside the agent's state."""
         self.send_ops(msgspec.Raw(encode_ops(ops)))
 
-    def send_ops(self, ops: msgspec.Raw) -> None:
-        """Send the ops of a commit, if there are any."""
+    def send_ops(self, ops: msgspec.Raw, seq: int = 0) -> None:
+        """Send the ops of a commit, if there are any. seq: of the call that they are of, whose answer does not bring them."""
         if ops != EMPTY:
-            self.context.send(Commit(self.context.incarnation, ops))
+            self.context.send(Commit(self.context.incarnation, ops, seq))
 
     def _conclude(self, call: Call, outcome: Outcome) -> None:
         """Adopt an outcome and answer with what it answers; its ops leave with the answer."""
@@ -344,7 +328,7 @@ class AgentServer:
             if isinstance(answer, Done):
                 self._reply(call, None if answer.value is LATER else answer.value, ops)
             else:
-                self.send_ops(ops)
+                self.send_ops(ops, call.seq)
                 raise answer.error
         finally:
             self._changed(before, outcome.ops)
@@ -354,6 +338,7 @@ class AgentServer:
 
         Raises AgentError (invalid_op, queue_overflow), MessageTooLarge (change_too_large, state_too_large); then nothing changed.
         """
+        kill_points.reach("mid_step")
         if outcome.directives:
             self.effects.check_room(len(outcome.directives))
         ops = EMPTY
@@ -384,7 +369,7 @@ class AgentServer:
         try:
             data = encode_value(value, nodes_max=RESULT_NODES_MAX)
         except UnsupportedValue as error:
-            self.send_ops(ops)
+            self.send_ops(ops, call.seq)
             raise AgentError(f"an answer that cannot be sent: {error}", code="invalid_answer", applied=True) from None
         payload = context.pack_payload(data)
         context.page.finished = max(context.page.finished, call.seq)

@@ -101,6 +101,7 @@ class Context:
         host_pidfd: int,
         page: Page,
         child_signals: int,
+        presence: int,
         check_keepers: Callable[[], None],
     ) -> None:
         self.loop = Loop()
@@ -109,6 +110,8 @@ class Context:
         self.arena_out_fd = arena_out_fd
         self.host_pidfd = host_pidfd
         self.child_signals = child_signals
+        self.presence = presence
+        """What this process, and the keepers below it, hold until they are over; -1 for nothing."""
         self.page = page
         self.calls: dict[int, Work] = {}
         self.guests: set[Stoppable] = set()

@@ -23,12 +23,14 @@ from procession.agent_proc.core.outcome import Cause, Facts, must_escalate
 from procession.agent_proc.core.worker_messages import AnyMessage
 from procession.agent_proc.keeper import fork_guarded
 from procession.agent_proc.loop import Timer, monotonic
+from procession.agent_proc.proctree import state
 from procession.agent_proc.results import ResultPipe
 from procession.agent_proc.worker import ChildFds
 from procession.ipc.core.bounds import PROOF_TIMEOUT_S, READ_BYTES, WORKER_TERM_GRACE_S, KiB
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import cut
 from procession.ipc.core.frames import FrameDecoder
+from procession.ipc.core.gap import STOPPED_GRACE_S
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.messages import Born, Ended, Notice, decoder
 
@@ -95,6 +97,7 @@ class Guest:
                 limits=self.limits,
                 term_grace_s=WORKER_TERM_GRACE_S,
                 label=self.label,
+                presence=self._context.presence,
                 runs_user_code=runs_user_code,
                 execs=not runs_user_code,
             )
@@ -106,6 +109,7 @@ class Guest:
             for fd in theirs:
                 os.close(fd)
         self._ctl_w, self._status_r, self._keeper_pidfd = guarded.ctl_w, guarded.status_r, guarded.keeper_pidfd
+        self._keeper_pid = guarded.keeper_pid
         os.set_blocking(self._status_r, False)
         os.set_blocking(self._ctl_w, False)
         context = self._context
@@ -151,7 +155,21 @@ class Guest:
         except ChildProcessError:  # it is dead already, and about to be reaped
             return
         if stopped is not None:
-            self._kill_keeper()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Give the keeper up if it is still stopped in a while: with everything else, it may be woken any moment (R-69)."""
+        due = monotonic() + STOPPED_GRACE_S
+
+        def look() -> None:
+            if self._reaped or state(self._keeper_pid) not in ("T", "t"):
+                return
+            if monotonic() - due > STOPPED_GRACE_S:  # we were stopped ourselves, and are perhaps the first to be woken
+                self._look_again()
+            else:
+                self._kill_keeper()
+
+        self._context.loop.at(due, look)
 
     # --- what the keeper tells --------------------------------------------------------------------------------
     def _read_status(self) -> None:

@@ -73,6 +73,7 @@ class Charge:
     child_signals: what SIGCHLD comes through, opened with it blocked; each process that reads it reads its own.
     ruleset: see landlock.py.
     keep_fds: the main process's besides 0, 1 and 2.
+    presence: what every process of the host holds until it is over, and its keeper with it (-1: there is no such thing).
     runs_user_code: the main process goes on in this interpreter with code that is not ours, so Python's and everybody's
     fork hooks are run for it.
     execs: the main process becomes another program, so that nothing of this one's memory is in it any more.
@@ -95,6 +96,7 @@ class Charge:
     limits: Limits | None
     term_grace_s: float
     label: str
+    presence: int = -1
     method: Literal["auto", "sweep"] = "auto"
     runs_user_code: bool = True
     execs: bool = False
@@ -109,7 +111,9 @@ class Charge:
 
     def __post_init__(self) -> None:
         pidfds = (self.host_pidfd, self.parent_pidfd, self.probe_pidfd)
-        own = (0, 1, 2, self.ctl_r, self.status_w, self.child_signals, *pidfds)
+        own = [0, 1, 2, self.ctl_r, self.status_w, self.child_signals, *pidfds]
+        if self.presence >= 0:
+            own.append(self.presence)
         object.__setattr__(self, "must_give_up", self.ruleset >= 0 and not sysapi.has_no_new_privs())
         object.__setattr__(self, "may_probe", may_signal(self.probe_pidfd) is True)
         poller = select.poll()  # only numbers until it is used
@@ -129,6 +133,7 @@ def fork_guarded(
     limits: Limits | None,
     term_grace_s: float,
     label: str,
+    presence: int = -1,
     method: Literal["auto", "sweep"] = "auto",
     runs_user_code: bool = True,
     execs: bool = False,
@@ -167,6 +172,7 @@ def fork_guarded(
             limits,
             term_grace_s,
             label,
+            presence,
             method,
             runs_user_code,
             execs,

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from procession.ipc.core import gap
+
 READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLERR
 #: A turn never sleeps longer: the milliseconds must not overflow, and nothing is lost by one turn a minute.
@@ -37,7 +39,7 @@ class Timer:
         """Make sure that it does not happen."""
         if self.action is not None:
             self.action = None
-            self._loop.timer_gone()
+            self._loop.timer_gone(self)
 
 
 class Loop:
@@ -52,6 +54,8 @@ class Loop:
         self._heap: list[tuple[float, int, Timer]] = []
         self._made = 0
         self._timers = 0
+        self._deadlines: set[Timer] = set()
+        self._looked_at = 0.0
         self.watched = 0
         """How many handlers there are."""
 
@@ -117,9 +121,28 @@ class Loop:
         """Call `action` once, in `delay_s` seconds."""
         return self.at(monotonic() + delay_s, action)
 
-    def timer_gone(self) -> None:
+    def deadline(self, when: float, action: Callable[[], None]) -> Timer:
+        """Do as `at`; and when everybody was gone for a while, it is due so much later (ipc/core/gap.py)."""
+        if not self._deadlines:
+            self._looked_at = monotonic()
+        timer = self.at(when, action)
+        self._deadlines.add(timer)
+        return timer
+
+    def _look_for_a_gap(self) -> None:
+        now = monotonic()
+        lost_s = gap.lost_s(now - self._looked_at - gap.LOOK_S, gap.SESSION_GAP_S)
+        self._looked_at = now
+        if lost_s:
+            for timer in self._deadlines:
+                timer.at += lost_s
+            self._heap = [(timer.at, number, timer) for _, number, timer in self._heap]
+            heapq.heapify(self._heap)
+
+    def timer_gone(self, timer: Timer) -> None:
         """Count a timer that was cancelled; the heap forgets it when it comes up, or when it was the last one."""
         self._timers -= 1
+        self._deadlines.discard(timer)
         if not self._timers:
             self._heap.clear()
 
@@ -132,11 +155,15 @@ class Loop:
             heapq.heappop(self._heap)
         if self._heap:
             wait_s = min(wait_s, max(0.0, self._heap[0][0] - monotonic()))
+        if self._deadlines:
+            wait_s = min(wait_s, gap.LOOK_S)
         for fd, events in self._epoll.poll(wait_s):
             if events & READABLE and (reader := self._readers.get(fd)) is not None:
                 reader()
             if events & WRITABLE and (writer := self._writers.get(fd)) is not None:
                 writer()
+        if self._deadlines:
+            self._look_for_a_gap()
         if self._heap:
             self._run_due()
 
@@ -151,4 +178,5 @@ class Loop:
             action, timer.action = timer.action, None
             if action is not None:
                 self._timers -= 1
+                self._deadlines.discard(timer)
                 action()

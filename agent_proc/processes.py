@@ -331,6 +331,11 @@ class Processes:
             if process.seq == seq and process.is_running:
                 process.guest.output.grant(stream, count)
 
+    @property
+    def running(self) -> int:
+        """How many run, or are to be started again."""
+        return sum(process.is_running for process in self._known.values())
+
     def listing(self) -> ProcessList:
         """List them, the oldest first."""
         return ProcessList(processes=tuple(process.info() for process in self._known.values()))

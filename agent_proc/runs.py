@@ -46,7 +46,7 @@ class QueuedCall(ABC):
         self._is_over = False  # it is only the answer that waits
         self._deadline: Timer | None = None
         if call.timeout_s is not None:
-            self._deadline = context.loop.at(self.received_at + max(0.0, call.timeout_s), self.expire)
+            self._deadline = context.loop.deadline(self.received_at + max(0.0, call.timeout_s), self.expire)
         context.calls[call.seq] = self
 
     @property

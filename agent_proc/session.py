@@ -20,6 +20,7 @@ from procession.agent_proc.context import Context, Page
 from procession.agent_proc.guest import KILL
 from procession.agent_proc.loop import monotonic
 from procession.agent_proc.session_ops import Operations
+from procession.ipc import kill_points
 from procession.ipc.core.bounds import BOOT_EXIT, ESCALATE_EXIT, READ_BYTES, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.connection import Connection
@@ -53,13 +54,14 @@ def prepare(
     arena_out_fd: int,
     host_pidfd: int,
     child_signals: int,
+    presence: int = -1,
 ) -> Callable[[], NoReturn]:
     """Put a session together on these descriptors, open or not yet; return what is then called in its process.
 
     So most of a start is done once, in the zygote, and only shared by the forks of it. The mailbox has to be blocking for
     reads and non-blocking for writes; SIGCHLD comes through `child_signals`. What is called does not return.
     """
-    return Session(mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd, child_signals).main
+    return Session(mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd, child_signals, presence).main
 
 
 class Session:
@@ -74,6 +76,7 @@ class Session:
         arena_out_fd: int,
         host_pidfd: int,
         child_signals: int,
+        presence: int,
     ) -> None:
         self._mail_r = mail_r
         self._mail_w = mail_w
@@ -81,7 +84,14 @@ class Session:
         self._connection = Connection("session")
         self._page = Page()
         self._context = Context(
-            self._connection, arena_in_fd, arena_out_fd, host_pidfd, self._page, child_signals, self._check_keepers
+            self._connection,
+            arena_in_fd,
+            arena_out_fd,
+            host_pidfd,
+            self._page,
+            child_signals,
+            presence,
+            self._check_keepers,
         )
         self._loop = self._context.loop
         self._prepared = Operations(self._context)
@@ -113,7 +123,9 @@ class Session:
             page.tick += 1
             page.write(0)  # before the answers leave: who has an answer sees its call finished
             if connection.wants_write if self._unwritten is None else not self._watching_write:
+                kill_points.reach("before_report")
                 self._write()
+                kill_points.reach("after_report")
             if self._context.escalating or self._give_up_at is not None:
                 self._consider_ending()
 
@@ -133,6 +145,7 @@ class Session:
             if type(message) is Call:
                 if message.op == "echo" and self._echo(message, operations, alone):
                     continue
+                kill_points.reach("after_receive")
                 seq = message.seq
                 page.write(seq)
                 operations.call(message)
@@ -161,8 +174,8 @@ class Session:
                 operations.grant(seq, stream, count)
             case ArenaFree(offset=offset, length=length):
                 self._context.arena_free(offset, length)
-            case Shutdown(grace_s=grace_s):
-                self._shut_down(grace_s, operations)
+            case Shutdown(grace_s=grace_s, for_good=for_good):
+                self._shut_down(grace_s, for_good, operations)
             case Subscribers():
                 operations.agent.followed_by(message)
             case _:  # streams towards a session: no operation of the table has one
@@ -209,6 +222,7 @@ class Session:
     def _begin(self, boot: Boot) -> Operations:
         """Take Boot and answer Ready; another version is answered too, and the host refuses it by name."""
         self._context.set_boot(boot)
+        kill_points.reach("after_bootstrap")
         if boot.version == WIRE_VERSION:
             try:
                 os.chdir(boot.cwd)
@@ -219,6 +233,7 @@ class Session:
         operations.queue.parallel_max = max(1, boot.parallel_runs)
         if boot.version == WIRE_VERSION:
             self._begin_agent(operations)
+        kill_points.reach("before_ready")
         self._context.send(Ready(WIRE_VERSION, boot.inc, os.getpid()))
         return operations
 
@@ -232,10 +247,10 @@ class Session:
             _say(why_not(problem))
             os._exit(BOOT_EXIT)
 
-    def _shut_down(self, grace_s: float, operations: Operations) -> None:
+    def _shut_down(self, grace_s: float, for_good: bool, operations: Operations) -> None:
         if self._give_up_at is None:
             self._give_up_at = monotonic() + max(0.0, grace_s)
-            operations.shutdown()
+            operations.shutdown(for_good=for_good)
             self._loop.at(self._give_up_at, self._kill_all)
 
     def _kill_all(self) -> None:

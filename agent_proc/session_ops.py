@@ -68,6 +68,7 @@ class Operations:
         self._own_tools: Tools | None = None
         self._table: Final[dict[str, Callable[[Call, Any], None]]] = {
             "ping": self._ping,
+            "quiet": self._quiet,
             "echo": self._echo,
             "modules": self._modules,
             "run": self._run,
@@ -143,10 +144,11 @@ class Operations:
         else:
             self.processes.grant(seq, stream, count)
 
-    def shutdown(self) -> None:
+    def shutdown(self, *, for_good: bool) -> None:
         """Begin to end everything; what waits is answered at once, what runs when it is over."""
         try:
-            self.agent.close()
+            if for_good:
+                self.agent.close()
         except Exception as error:  # a stop is a stop, whatever its agent still had to do
             text = cut(f"at its stop: {type(error).__name__}: {error}", 300)
             self._context.send(Notice(self._context.incarnation, "session_bug", text))
@@ -168,6 +170,12 @@ class Operations:
     # --- one method a row ---------------------------------------------------------------------------------------
     def _ping(self, call: Call, _body: Nothing) -> None:
         self._context.send(Reply(self._context.incarnation, call.seq, _NOTHING), control=True)
+
+    def _quiet(self, call: Call, _body: Nothing) -> None:
+        """Say what this process is still needed for; behind everything that was said before."""
+        from procession.agent_proc.quiet import quiet  # asked for seldom
+
+        self._context.answer(call.seq, quiet(self))
 
     def _echo(self, call: Call, _body: Nothing) -> None:
         context = self._context

@@ -31,10 +31,12 @@ from procession.agent_proc.blank_keeper import BlankKeeper
 from procession.agent_proc.descriptors import FORK_FDS, FORK_FDS_BYTES, Places, fds_in
 from procession.agent_proc.keeper import Charge, guard
 from procession.agent_proc.kill_domain import KillDomain
-from procession.agent_proc.proctree import TreeScan
+from procession.agent_proc.proctree import TreeScan, state
 from procession.agent_proc.zygote_preload import PreloadFailed, count_tasks, preload, python_threads
+from procession.ipc import kill_points
 from procession.ipc.core.bounds import REAP_TIMEOUT_S, WIRE_VERSION, WORKER_TERM_GRACE_S, KiB
 from procession.ipc.core.breach import ProtocolBreach
+from procession.ipc.core.gap import STOPPED_GRACE_S
 from procession.ipc.core.messages import (
     Fork,
     Forked,
@@ -65,13 +67,12 @@ _read_packet = decoder("to_zygote")
 
 
 class Config(TypedDict, total=False):
-    """The first packet. kill_points: names of places where this zygote is to kill itself (tests of its owner)."""
+    """The first packet."""
 
     version: int
     sys_path: list[str]
     preload: list[str]
     host_pid: int
-    kill_points: list[str]
 
 
 def main(sock: socket.socket, config: Config, host_pidfd: int) -> NoReturn:
@@ -93,6 +94,7 @@ def main(sock: socket.socket, config: Config, host_pidfd: int) -> NoReturn:
 def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
     if config.get("version") != WIRE_VERSION:
         # Told by the Hello, which carries our version: the host names both.
+        _presence(sock)
         sock.send(encode(ZygoteHello(WIRE_VERSION, os.getpid(), 0)))
         return EXIT_BUG
     sysapi.set_child_subreaper()
@@ -101,8 +103,10 @@ def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
     try:
         tasks = preload(config.get("preload", ()))
     except PreloadFailed as failed:
+        _presence(sock)
         sock.send(encode(ZygoteFailed(failed.phase, failed.module, failed.text)))
         return 1
+    presence = _presence(sock)
     sysapi.reset_handlers()  # a preload may have had ideas of its own
     sysapi.block_all_signals()  # for good: only its host ends it, and what it forks begins with every signal blocked
     faulthandler.enable(2)  # for the sessions: the copies have it
@@ -112,7 +116,7 @@ def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
     if ruleset >= 0:
         sysapi.set_no_new_privs()  # here once for all that is forked: a scope asks for it
     places = Places.reserve(host_pidfd, sysapi.child_signal_fd())
-    charge = _charge(places, own_pidfd, ruleset)
+    charge = _charge(places, own_pidfd, presence, ruleset)
     main = session.prepare(
         places.mail_r,
         places.mail_w,
@@ -121,15 +125,27 @@ def _serve(sock: socket.socket, config: Config, host_pidfd: int) -> int:
         places.arena_out,
         places.host_pidfd,
         places.child_signals,
+        presence,
     )
     gc.collect()
     gc.freeze()  # collections in the copies leave these pages shared
-    zygote = _Zygote(sock, places, charge, main, tasks, config.get("kill_points", ()))
+    zygote = _Zygote(sock, places, charge, main, tasks)
     zygote.tell(ZygoteHello(WIRE_VERSION, os.getpid(), len(sys.modules)))
     return zygote.run()
 
 
-def _charge(places: Places, own_pidfd: int, ruleset: int) -> Charge:
+def _presence(sock: socket.socket) -> int:
+    """Return the descriptor that every process of the host holds until it is over. Not before the preloads are done.
+
+    What those start is not ours to end, so it must not hold it: until now it lay in the socket. Nor may it lie there at our
+    end: the host would be told of that, and not what we sent last.
+    """
+    _, fds, _, _ = socket.recv_fds(sock, _PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+    (fd,) = fds
+    return fd
+
+
+def _charge(places: Places, own_pidfd: int, presence: int, ruleset: int) -> Charge:
     return Charge(
         ctl_r=places.ctl_r,
         status_w=places.status_w,
@@ -138,7 +154,8 @@ def _charge(places: Places, own_pidfd: int, ruleset: int) -> Charge:
         probe_pidfd=places.host_pidfd,
         child_signals=places.child_signals,
         ruleset=ruleset,
-        keep_fds=places.of_the_session,
+        keep_fds=(*places.of_the_session, presence),
+        presence=presence,
         limits=None,
         term_grace_s=WORKER_TERM_GRACE_S,
         label="session",
@@ -171,7 +188,6 @@ class _Zygote:
         charge: Charge,
         main: Callable[[], None],
         tasks: int,
-        kill_points: Collection[str],
     ) -> None:
         self._sock = sock
         self._places = places
@@ -182,7 +198,6 @@ class _Zygote:
         for fd in (sock.fileno(), places.host_pidfd, places.child_signals):
             self._poller.register(fd, select.POLLIN)
         self._tasks = tasks
-        self._kill_points = frozenset(kill_points)
         self._keepers: dict[int, int] = {}
         self._blank: BlankKeeper | None = None
         self._blank_due: float | None = monotonic()
@@ -192,6 +207,8 @@ class _Zygote:
         self._lost: list[tuple[int, int]] = []
         self._strays = 0
         self._sweep_due: float | None = None
+        self._stopped: set[int] = set()
+        self._stopped_due: float | None = None
         self._sweep_end = 0.0
         self._wakeup = places.child_signals
 
@@ -222,7 +239,7 @@ class _Zygote:
         return 0
 
     def _timeout_ms(self) -> float | None:
-        due = [at for at in (self._sweep_due, self._blank_due) if at is not None]
+        due = [at for at in (self._sweep_due, self._blank_due, self._stopped_due) if at is not None]
         return max(0.0, min(due) - monotonic()) * 1000 if due else None
 
     def _look_after_children(self, ready: Collection[int]) -> None:
@@ -231,6 +248,8 @@ class _Zygote:
             self._reap()
         if self._sweep_due is not None and monotonic() >= self._sweep_due:
             self._sweep()
+        if self._stopped_due is not None and monotonic() >= self._stopped_due:
+            self._end_stopped()
 
     def _end(self) -> None:
         """Wait for the keepers, which see for themselves that it is over; then end what is left."""
@@ -284,13 +303,13 @@ class _Zygote:
         if problem:
             self.tell(ForkFailed(req, 0, problem))
             return
-        self._kill_point("before_fork")
+        kill_points.reach("before_fork")
         try:
             pid = self._hand_over(fds) or self._fork_keeper(fds)
         except OSError as refused:
             self.tell(ForkFailed(req, refused.errno or 0, f"fork: {refused.strerror}"))
             return
-        self._kill_point("after_fork")
+        kill_points.reach("after_fork")
         self.tell(Forked(req, pid), [self._keepers[pid]])
         # The session is what the host waits for: it goes first, unless there is more to do.
         self._poller.poll(_PATIENCE_MS)
@@ -349,10 +368,6 @@ class _Zygote:
             return f"the zygote has {tasks} native threads, it had {self._tasks} after its preload"
         return ""
 
-    def _kill_point(self, name: str) -> None:
-        if name in self._kill_points:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     # --- children ---------------------------------------------------------------------------------------------
     def _reap(self) -> None:
         for _ in range(_REAPED_AT_ONCE):
@@ -363,14 +378,28 @@ class _Zygote:
             if pid == 0:
                 return
             if os.WIFSTOPPED(status):
-                if pid in self._keepers:
-                    _kill(self._keepers[pid])  # a stopped keeper guards nothing
+                if pid in self._keepers:  # it guards nothing
+                    self._stopped.add(pid)
+                    self._stopped_due = monotonic() + STOPPED_GRACE_S
             elif pid in self._keepers:
                 os.close(self._keepers.pop(pid))
                 self._keeper_gone(pid, status)
             if self._blank is not None and pid == self._blank.pid:  # dead or stopped
                 self._drop_blank()
         os.kill(os.getpid(), signal.SIGCHLD)  # there are more: come back to them
+
+    def _end_stopped(self) -> None:
+        """Kill the keepers that are still stopped; with everything else, they may be woken any moment (R-69)."""
+        assert self._stopped_due is not None
+        now = monotonic()
+        late_s, self._stopped_due = now - self._stopped_due, None
+        if late_s > STOPPED_GRACE_S:  # we were stopped ourselves, and are perhaps the first to be woken
+            self._stopped_due = now + STOPPED_GRACE_S
+            return
+        stopped, self._stopped = self._stopped, set()
+        for pid in stopped & self._keepers.keys():
+            if state(pid) in ("T", "t"):
+                _kill(self._keepers[pid])
 
     def _drop_blank(self) -> None:
         """Give up a blank keeper that somebody stopped or killed; another one in a while, not at once for ever."""

@@ -44,10 +44,16 @@ from procession.api.sandbox import Sandbox
 from procession.api.verbs import PathLike
 from procession.ipc.core.agent_records import Finished
 from procession.ipc.core.backend import Response
-from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, PARALLEL_RUNS_MAX, SESSIONS_MAX
+from procession.ipc.core.bounds import (
+    AWAIT_TIMEOUT_S,
+    HIBERNATE_AFTER_S,
+    PARALLEL_RUNS_MAX,
+    RECYCLE_ABOVE_BYTES,
+    SESSIONS_MAX,
+)
 from procession.ipc.core.errors import HostLost, SessionNotFound
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.operations import OPERATIONS, SessionRef
+from procession.ipc.core.operations import OPERATIONS, Durability, SessionRef
 from procession.ipc.core.records import AuditEntry, Event, KillReceipt, SessionStatus, Statistics
 
 if TYPE_CHECKING:
@@ -89,10 +95,14 @@ class AsyncHost:
         tool_rates: Mapping[str, int] | None = None,
         default_language: str | None = None,
         default_config: Mapping[str, object] | None = None,
+        durability: Durability = "batch",
+        restore: Literal["lazy", "eager"] = "lazy",
+        hibernate_after: float | None = HIBERNATE_AFTER_S,
+        recycle_above: int | str | None = RECYCLE_ABOVE_BYTES,
     ) -> None:
         settings = HostSettings.check(
             data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve,
-            tools, tool_rates, default_language, default_config,
+            tools, tool_rates, default_language, default_config, durability, restore, hibernate_after, recycle_above,
         )  # fmt: skip
 
         def open_here(loop: asyncio.AbstractEventLoop, reactor: Reactor) -> Link:
@@ -215,6 +225,15 @@ class AsyncHost:
             await self._do(plans.shutdown(check_grace(grace)))
         await self.close()
 
+    async def restart_host(self) -> None:
+        """Have the host of another process, one of `procession up`, start again in its place, with the sessions that are up.
+
+        It answers before it does; what is asked of it then waits until it is back. A host inside another program refuses
+        (PermissionDenied), and so does a view.
+        """
+        check_whole(self._link)
+        await self._do(plans.restart_host())
+
     async def statistics(self) -> Statistics:
         """Return what the host has counted since it started."""
         return await self._do(plans.statistics())
@@ -276,6 +295,9 @@ class AsyncHost:
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
         idle_timeout: float | None = None,
+        hibernate_after: float | Literal["host"] | None = "host",
+        recycle_above: int | str | None = "host",
+        durability: Durability | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -293,7 +315,11 @@ class AsyncHost:
         import_paths: folders that its code may import from, read-only. preload: modules imported once, before it starts.
         exclusive: refuse a second session in the same folder.
         restart: when a process that ended is replaced: transient (after a crash), permanent (after any end), temporary (never).
+        durability: when a change of it is acknowledged, if not as the host says: see `using`.
         idle_timeout: seconds without anything to do after which it is stopped. parallel_runs: runs in it at once.
+        hibernate_after: seconds without anything to do after which it gives its process back; it wakes on the next call. None:
+            never by itself. recycle_above: bytes, or "256M", of memory above which its process is replaced when it is quiet.
+            None: however many; either is what the host says unless it is given.
 
         Raises InvalidRequest, AlreadyExists, SessionLimitReached, SandboxUnavailable, StartFailed.
         """
@@ -303,8 +329,11 @@ class AsyncHost:
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs,
             agent=agent, state=state, language=language, config=config, session_id=session_id,
             responder=responder, tools=tools, idle_timeout=idle_timeout,
+            hibernate_after=hibernate_after, recycle_above=recycle_above, durability=durability,
         )  # fmt: skip
-        return self._session(await self._do(plans.start_session(body), _remove_started), Reach(import_paths, preload))
+        return self._session(
+            await self._do(plans.start_session(body), plans.remove_started), Reach(import_paths, preload)
+        )
 
     async def get_or_start_session(
         self,
@@ -322,6 +351,9 @@ class AsyncHost:
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
         idle_timeout: float | None = None,
+        hibernate_after: float | Literal["host"] | None = "host",
+        recycle_above: int | str | None = "host",
+        durability: Durability | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -337,8 +369,42 @@ class AsyncHost:
             exclusive=exclusive, preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, existing=True,
             agent=agent, state=state, language=language, config=config, session_id=session_id,
             responder=responder, tools=tools, idle_timeout=idle_timeout,
+            hibernate_after=hibernate_after, recycle_above=recycle_above, durability=durability,
         )  # fmt: skip
         return self._session(await self._do(plans.start_session(body)), Reach(import_paths, preload))
+
+    async def import_session(
+        self,
+        path: PathLike,
+        *,
+        name: str | None = None,
+        project: PathLike | None = None,
+        session_id: str | None = None,
+        trust_code: bool = False,
+        start: bool = True,
+        sandbox: Sandbox | None = None,
+    ) -> AsyncSession:
+        """Make a session of what AsyncSession.export wrote, and return its handle once it is ready.
+
+        It has an id of its own unless session_id says one that is free, its old name unless name says another, and works in
+        `project`, or in a folder of its own: never in the one it had. Its agent's state is as it was; the record in it says what
+        is true of the new session. It is confined as this host's sessions are, or as sandbox says, whatever it was before.
+
+        trust_code: an archive may hold, or name, code that its session runs: an agent of a program's own, a responder, tools,
+            modules to import. Whoever imports it runs that code, so it is refused unless this is True. An archive of a plain
+            code session holds data only and needs no trust. start: False leaves the session down, and its next call starts it.
+
+        Raises InvalidRequest (not_an_archive, archive_damaged, archive_too_new, ...), PermissionDenied (untrusted_code),
+        AlreadyExists, SessionLimitReached, StartFailed.
+        """
+        from procession.api import moves
+
+        source, data = await asyncio.to_thread(moves.read_archive, path)
+        body = moves.import_body(
+            self._link, source, name=name, project=project, session_id=session_id, trust_code=trust_code, start=start,
+            sandbox=sandbox,
+        )  # fmt: skip
+        return self._session(await self._do(plans.import_session(body, data), plans.remove_started))
 
     async def pool(
         self,
@@ -372,7 +438,7 @@ class AsyncHost:
             return plans.start_session(body)
 
         async def start() -> AsyncSession:
-            return self._session(await self._do(plan(), _remove_started), reach)
+            return self._session(await self._do(plan(), plans.remove_started), reach)
 
         pool = AsyncWorkerPool(book, start, self.remove_session)
         started = await asyncio.gather(*(start() for _ in range(size)), return_exceptions=True)
@@ -412,7 +478,7 @@ class AsyncHost:
             responder=responder, tools=tools,
         )  # fmt: skip
         session = self._session(
-            await self._do(plans.start_session(body), _remove_started), Reach(import_paths, preload)
+            await self._do(plans.start_session(body), plans.remove_started), Reach(import_paths, preload)
         )
         try:
             yield session
@@ -502,9 +568,3 @@ class AsyncHost:
 
     def _session(self, ref: SessionRef, reach: Reach | None = None) -> AsyncSession:
         return AsyncSession(self._link, ref.id, ref.name, self._link.reach.of_session(reach or Reach()))
-
-
-def _remove_started(response: Response) -> Plan[None]:
-    """Undo a start whose caller has been cancelled: nobody has a handle of that session."""
-    ref: SessionRef = plans.read_ref(response)
-    return plans.remove_session(ref.id)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
@@ -31,6 +32,7 @@ from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StoryDone
 from procession.ipc.core.records import (
     AgentSignal,
+    AsideSignal,
     CallInfo,
     ChildInfo,
     CodeResult,
@@ -87,6 +89,28 @@ class AsyncSession(AsyncAgentVerbs, AsyncToolVerbs):
         if on_output is None:
             return await perform(backend_of(self._link), plan, self.id)
         return await perform_handing(backend_of(self._link), plan, self.id, on_output)
+
+    def using(
+        self,
+        *,
+        call_id: str | None = None,
+        durability: Literal["memory", "batch", "sync"] | None = None,
+        fail_fast: bool | None = None,
+        wait: bool | None = None,
+    ) -> AsyncSession:
+        """Return this session as a handle with which calls are made otherwise; equal to this one.
+
+        call_id: what the calls are called. Made once more with the same one, within an hour, a call is answered as it was the
+            first time and not run again: for a retry after HostLost or CallTimedOut. Give each call one of its own.
+        durability: when a change is acknowledged: memory (it outlives its process), batch (written, it outlives the host), sync
+            (on disk, it outlives a power loss).
+        fail_fast: SessionRestarting at once, instead of waiting for the next process. wait: queue instead of MailboxFull.
+
+        Raises InvalidRequest.
+        """
+        from procession.api.using import using
+
+        return AsyncSession(using(self._link, call_id, durability, fail_fast, wait), self.id, self.name, self._reach)
 
     # --- code and commands ------------------------------------------------------------------------------------------
     @overload
@@ -321,6 +345,18 @@ class AsyncSession(AsyncAgentVerbs, AsyncToolVerbs):
         """
         return AsyncFollow(backend_of(self._link), plans.follow_agent_status(self.id), self.id, plans.status_of)
 
+    async def set_aside(self) -> list[AsideSignal]:
+        """List the signals that it could not handle, the oldest first: they were running at two deaths, or it was stopped."""
+        return await self._do(plans.aside(self.id))
+
+    async def retry_signal(self, id: str) -> None:
+        """Give it once more a signal that was set aside. Raises InvalidRequest (signal_not_found)."""
+        await self._do(plans.aside(self.id, retry=check_text("id", id)))
+
+    async def drop_signal(self, id: str) -> None:
+        """Forget a signal that was set aside. Raises InvalidRequest (signal_not_found)."""
+        await self._do(plans.aside(self.id, drop=check_text("id", id)))
+
     async def children(self) -> list[ChildInfo]:
         """List the children that its agent has now."""
         return await self._do(plans.children(self.id))
@@ -347,10 +383,59 @@ class AsyncSession(AsyncAgentVerbs, AsyncToolVerbs):
         """Say that it is not idle; its idle timeout begins anew."""
         await self._do(plans.touch(self.id))
 
+    # --- moving and copying -----------------------------------------------------------------------------------------
+    async def export(self, path: PathLike, *, overwrite: bool = False) -> Path:
+        """Write all that was acknowledged of this session to one file, and return its path once it is on disk.
+
+        It may run, be down, stopped or failed, and stays as it is. The file holds who it is, how it is started and its state, not
+        its project's folder; `AsyncHost.import_session` makes a session of it, here or on another machine.
+
+        Raises AlreadyExists (file_exists) unless overwrite, InvalidRequest, DiskFull, StorageError.
+        """
+        from procession.api import moves
+
+        place = moves.archive_to_write(path, overwrite)
+        data = await self._do(plans.export_session(self.id))
+        return await asyncio.to_thread(moves.write_archive, place, data, overwrite)
+
+    async def fork(
+        self,
+        *,
+        at: int | None = None,
+        name: str | None = None,
+        project: PathLike | None = None,
+        copy_project: bool = False,
+    ) -> AsyncSession:
+        """Start a session of its own with this one's state, and return its handle; this one stays as it is.
+
+        at: the number of the change after which the state is taken (`status().number` is the last), now unless given; as far
+            back as the journal goes. name: this one's with the beginning of the new id, unless given.
+        project: the folder it works in, else one of its own. copy_project: what is in this one's folder is copied there; the
+            folder is made, or is empty.
+
+        Raises InvalidRequest (sequence_gone, project_too_large, ...), AlreadyExists, SessionLimitReached, StartFailed, DiskFull.
+        """
+        from procession.api import moves
+        from procession.api.using import plainly
+
+        body = moves.fork_body(at=at, name=name, project=project, copy_project=copy_project)
+        plan = plans.fork_session(self.id, body)
+        ref = await perform(backend_of(self._link), plan, self.id, undo=plans.remove_started)
+        self._link.tools.share(ref.id, self.id)
+        return AsyncSession(plainly(self._link), ref.id, ref.name, self._reach)
+
     # --- ends -------------------------------------------------------------------------------------------------------
     async def restart(self) -> None:
         """End the session process and start the next one."""
         await self._do(plans.restart(self.id))
+
+    async def hibernate(self) -> None:
+        """Give the session's process back; its folder and its name stay its own, and the next call starts it again.
+
+        Raises InvalidRequest (`session_busy`) while it needs its process, naming for what, and SessionNotRunning when it was
+        stopped or has failed.
+        """
+        await self._do(plans.hibernate(self.id))
 
     async def stop(self, grace: float | None = None) -> KillReceipt:
         """End the session for good, after `grace` seconds by force; `Host.resume_session` brings it back."""

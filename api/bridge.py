@@ -11,13 +11,14 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar, cast
 
+from procession.api.at_rest import ASK, from_state
 from procession.api.core.plans import Plan
 from procession.api.follow import ending
 from procession.api.futures import CANCEL_S_MAX
 from procession.api.link import Link
 from procession.ipc.core.backend import Backend, Item, Outcome, Response, Ticket
 from procession.ipc.core.bounds import INTERPRETER_INT_GRACE_S
-from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError
+from procession.ipc.core.errors import HostLost, InvalidRequest, ProcessionError, SessionNotRunning
 from procession.ipc.core.item_ring import ItemRing
 from procession.ipc.core.records import OutputChunk
 
@@ -77,6 +78,8 @@ async def perform(
             raise
     outcome = cast("Outcome", landing.outcome)
     try:
+        if isinstance(outcome, SessionNotRunning) and plan.request.op is ASK:
+            return await perform(backend, from_state(plan, outcome))
         if isinstance(outcome, ProcessionError):
             raise outcome
         return plan.finish(outcome)

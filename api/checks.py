@@ -16,10 +16,10 @@ from procession.api.sandbox import Sandbox
 from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.file_names import to_bytes
-from procession.ipc.core.limits import Limits
+from procession.ipc.core.limits import Limits, parse_size
 from procession.ipc.core.names import NAME_CHARS_MAX, name_problem
 from procession.ipc.core.names import check_name as check_given_name
-from procession.ipc.core.operations import Operation
+from procession.ipc.core.operations import DURABILITIES, Durability, Operation
 
 if TYPE_CHECKING:
     from procession.ipc.core.messages import SessionDefaults
@@ -68,6 +68,25 @@ def check_idle_timeout(timeout: object) -> float | None:
             code="invalid_timeout",
         )
     return float(timeout)
+
+
+def check_hibernate_after(seconds: object, *, of_host: bool) -> float | None:
+    """Return after how many seconds with nothing to do a process is given back; None is never, 0 what the host says."""
+    if seconds is None or (seconds == "host" and not of_host):
+        return None if seconds is None else 0.0
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _IDLE_S_MAX:
+        raise InvalidRequest(
+            f"hibernate_after: must be seconds above zero and at most {_IDLE_S_MAX:.0f}, or None, not {_shown(seconds)}",
+            code="invalid_timeout",
+        )
+    return float(seconds)
+
+
+def check_recycle_above(size: object, *, of_host: bool) -> int | None:
+    """Return above how many bytes of memory a process is replaced; None is never, 0 what the host says."""
+    if size is None or (size == "host" and not of_host):
+        return None if size is None else 0
+    return parse_size(size, "recycle_above")  # type: ignore[arg-type]
 
 
 def check_grace(grace: object) -> float:
@@ -361,6 +380,11 @@ def _path(name: str, value: str | os.PathLike[str], *, is_text: bool = True, cod
     return _check_encodable(name, path) if is_text else path
 
 
+def check_file(name: str, path: object) -> str:
+    """Return a file's path as an absolute one; it need not be there. Raises InvalidRequest (invalid_path)."""
+    return os.path.abspath(os.path.expanduser(_path(name, path, code="invalid_path")))  # type: ignore[arg-type]
+
+
 def _each(name: str, values: Iterable[object], what: str) -> tuple[Any, ...]:
     try:
         return tuple(values)
@@ -410,3 +434,25 @@ def check_defaults(language: str | None, config: Mapping[str, object] | None) ->
     from procession.agent_proc.agent.record.config import defaults_of
 
     return tuple(asdict(defaults_of(language, config)).items())
+
+
+def check_durability(value: object) -> Durability:
+    """Return it if it is one; raises InvalidRequest (invalid_durability)."""
+    if value not in DURABILITIES:
+        raise InvalidRequest(
+            f"durability: must be one of {', '.join(DURABILITIES)}, not {_shown(value)}", code="invalid_durability"
+        )
+    return value
+
+
+def check_restore(value: object) -> Literal["lazy", "eager"]:
+    """Return it if it is one; raises InvalidRequest (invalid_restore)."""
+    if value not in ("lazy", "eager"):
+        raise InvalidRequest(f"restore: must be lazy or eager, not {_shown(value)}", code="invalid_restore")
+    return value
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is not True, False or None; raises InvalidRequest (invalid_argument)."""
+    if value not in (True, False, None):
+        raise InvalidRequest(f"{name}: must be True or False, not {_shown(value)}", code="invalid_argument")

@@ -42,10 +42,16 @@ from procession.api.sandbox import Sandbox
 from procession.api.session import Session
 from procession.api.verbs import PathLike
 from procession.ipc.core.agent_records import Finished
-from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, PARALLEL_RUNS_MAX, SESSIONS_MAX
+from procession.ipc.core.bounds import (
+    AWAIT_TIMEOUT_S,
+    HIBERNATE_AFTER_S,
+    PARALLEL_RUNS_MAX,
+    RECYCLE_ABOVE_BYTES,
+    SESSIONS_MAX,
+)
 from procession.ipc.core.errors import HostLost, SessionNotFound
 from procession.ipc.core.limits import Limits
-from procession.ipc.core.operations import OPERATIONS, SessionRef
+from procession.ipc.core.operations import OPERATIONS, Durability, SessionRef
 from procession.ipc.core.records import AuditEntry, Event, KillReceipt, SessionStatus, Statistics
 
 if TYPE_CHECKING:
@@ -63,8 +69,9 @@ class Host:
     once. spares: session processes kept ready. parallel_runs: runs at once in one session. serve: answer clients (as a
     rule exactly when there is a data_dir). tools: functions with @tool that every session of it has. tool_rates: tier to calls of
     one tool in a minute, of those that a model chooses; unlimited unless given. default_language, default_config: of code
-    sessions that say nothing themselves and whose project shows none; a part of the config is enough. Raises InvalidRequest,
-    StorageError, or AlreadyExists (`already_started`).
+    sessions that say nothing themselves and whose project shows none; a part of the config is enough. hibernate_after,
+    recycle_above: of sessions that say nothing themselves, see `start_session`; with hibernate_after None sessions do not give
+    way to others either. Raises InvalidRequest, StorageError, or AlreadyExists (`already_started`).
     """
 
     def __init__(
@@ -83,10 +90,14 @@ class Host:
         tool_rates: Mapping[str, int] | None = None,
         default_language: str | None = None,
         default_config: Mapping[str, object] | None = None,
+        durability: Durability = "batch",
+        restore: Literal["lazy", "eager"] = "lazy",
+        hibernate_after: float | None = HIBERNATE_AFTER_S,
+        recycle_above: int | str | None = RECYCLE_ABOVE_BYTES,
     ) -> None:
         settings = HostSettings.check(
             data_dir, sandbox, limits, preload, import_paths, max_sessions, spares, parallel_runs, serve,
-            tools, tool_rates, default_language, default_config,
+            tools, tool_rates, default_language, default_config, durability, restore, hibernate_after, recycle_above,
         )  # fmt: skip
         engine = open_engine(settings)
         self._link = Link(
@@ -155,6 +166,15 @@ class Host:
             self._do(plans.shutdown(check_grace(grace)))
         self.close()
 
+    def restart_host(self) -> None:
+        """Have the host of another process, one of `procession up`, start again in its place, with the sessions that are up.
+
+        It answers before it does; what is asked of it then waits until it is back. A host inside another program refuses
+        (PermissionDenied), and so does a view.
+        """
+        check_whole(self._link)
+        self._do(plans.restart_host())
+
     def statistics(self) -> Statistics:
         """Return what the host has counted since it started."""
         return self._do(plans.statistics())
@@ -207,6 +227,9 @@ class Host:
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
         idle_timeout: float | None = None,
+        hibernate_after: float | Literal["host"] | None = "host",
+        recycle_above: int | str | None = "host",
+        durability: Durability | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -224,7 +247,11 @@ class Host:
         import_paths: folders that its code may import from, read-only. preload: modules imported once, before it starts.
         exclusive: refuse a second session in the same folder.
         restart: when a process that ended is replaced: transient (after a crash), permanent (after any end), temporary (never).
+        durability: when a change of it is acknowledged, if not as the host says: see `using`.
         idle_timeout: seconds without anything to do after which it is stopped. parallel_runs: runs in it at once.
+        hibernate_after: seconds without anything to do after which it gives its process back; it wakes on the next call. None:
+            never by itself. recycle_above: bytes, or "256M", of memory above which its process is replaced when it is quiet.
+            None: however many; either is what the host says unless it is given.
 
         Raises InvalidRequest, AlreadyExists, SessionLimitReached, SandboxUnavailable, StartFailed.
         """
@@ -234,6 +261,7 @@ class Host:
             preload=preload, import_paths=import_paths, parallel_runs=parallel_runs,
             agent=agent, state=state, language=language, config=config, session_id=session_id,
             responder=responder, tools=tools, idle_timeout=idle_timeout,
+            hibernate_after=hibernate_after, recycle_above=recycle_above, durability=durability,
         )  # fmt: skip
         return self._session(self._do(plans.start_session(body)), Reach(import_paths, preload))
 
@@ -253,6 +281,9 @@ class Host:
         limits: Limits | None = None,
         restart: Literal["permanent", "transient", "temporary"] = "transient",
         idle_timeout: float | None = None,
+        hibernate_after: float | Literal["host"] | None = "host",
+        recycle_above: int | str | None = "host",
+        durability: Durability | None = None,
         exclusive: bool = True,
         preload: Iterable[str] = (),
         import_paths: Iterable[PathLike] = (),
@@ -268,8 +299,42 @@ class Host:
             exclusive=exclusive, preload=preload, import_paths=import_paths, parallel_runs=parallel_runs, existing=True,
             agent=agent, state=state, language=language, config=config, session_id=session_id,
             responder=responder, tools=tools, idle_timeout=idle_timeout,
+            hibernate_after=hibernate_after, recycle_above=recycle_above, durability=durability,
         )  # fmt: skip
         return self._session(self._do(plans.start_session(body)), Reach(import_paths, preload))
+
+    def import_session(
+        self,
+        path: PathLike,
+        *,
+        name: str | None = None,
+        project: PathLike | None = None,
+        session_id: str | None = None,
+        trust_code: bool = False,
+        start: bool = True,
+        sandbox: Sandbox | None = None,
+    ) -> Session:
+        """Make a session of what Session.export wrote, and return its handle once it is ready.
+
+        It has an id of its own unless session_id says one that is free, its old name unless name says another, and works in
+        `project`, or in a folder of its own: never in the one it had. Its agent's state is as it was; the record in it says what
+        is true of the new session. It is confined as this host's sessions are, or as sandbox says, whatever it was before.
+
+        trust_code: an archive may hold, or name, code that its session runs: an agent of a program's own, a responder, tools,
+            modules to import. Whoever imports it runs that code, so it is refused unless this is True. An archive of a plain
+            code session holds data only and needs no trust. start: False leaves the session down, and its next call starts it.
+
+        Raises InvalidRequest (not_an_archive, archive_damaged, archive_too_new, ...), PermissionDenied (untrusted_code),
+        AlreadyExists, SessionLimitReached, StartFailed.
+        """
+        from procession.api import moves
+
+        source, data = moves.read_archive(path)
+        body = moves.import_body(
+            self._link, source, name=name, project=project, session_id=session_id, trust_code=trust_code, start=start,
+            sandbox=sandbox,
+        )  # fmt: skip
+        return self._session(self._do(plans.import_session(body, data)))
 
     def pool(
         self,

@@ -64,6 +64,10 @@ class KnownTools:
             if len(self._of_session) > SESSIONS_WITH_TOOLS_MAX:
                 self._of_session.popitem(last=False)
 
+    def share(self, session: str, other: str) -> None:
+        """Remember that a session has the tools that another one has."""
+        self.add(session, self._of_session.get(other, {}))
+
     def returns(self, session: str, name: object) -> object:
         """Return what a tool says that it returns; None for one that says nothing, or is not known here."""
         if not isinstance(name, str):  # refused a moment later, by name

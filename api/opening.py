@@ -17,12 +17,15 @@ from procession.api import checks
 from procession.api.link import Reach, Tool
 from procession.api.sandbox import Sandbox
 from procession.ipc.core.backend import Backend
+from procession.ipc.core.bounds import HIBERNATE_AFTER_S, RECYCLE_ABOVE_BYTES
 from procession.ipc.core.limits import Limits
 
 if TYPE_CHECKING:
-    from procession.api.remote import RemoteBackend
+    from procession.api.reconnecting import ReconnectingBackend
     from procession.host.engine import Engine
+    from procession.host.options import Restore
     from procession.ipc.core.messages import SessionDefaults
+    from procession.ipc.core.operations import Durability
     from procession.ipc.transport.reactor import Reactor
 
 
@@ -41,6 +44,10 @@ class HostSettings:
     tools: Mapping[str, Tool]
     tool_rates: Mapping[str, int]
     defaults: SessionDefaults
+    durability: Durability
+    restore: Restore
+    hibernate_after_s: float | None
+    recycle_above: int | None
 
     @classmethod
     def check(
@@ -58,6 +65,10 @@ class HostSettings:
         tool_rates: Mapping[str, int] | None,
         default_language: str | None,
         default_config: Mapping[str, object] | None,
+        durability: Durability = "batch",
+        restore: Restore = "lazy",
+        hibernate_after: float | None = HIBERNATE_AFTER_S,
+        recycle_above: int | str | None = RECYCLE_ABOVE_BYTES,
     ) -> HostSettings:
         """Check the arguments of a host; raises InvalidRequest."""
         folder = checks.check_data_dir(data_dir)
@@ -73,6 +84,10 @@ class HostSettings:
             checks.check_tools(tools),
             checks.check_tool_rates(tool_rates),
             checks.check_defaults(default_language, default_config),
+            checks.check_durability(durability),
+            checks.check_restore(restore),
+            checks.check_hibernate_after(hibernate_after, of_host=True),
+            checks.check_recycle_above(recycle_above, of_host=True),
         )
 
 
@@ -93,6 +108,10 @@ def open_engine(settings: HostSettings, reactor: Reactor | None = None) -> Engin
         serve=settings.serve,
         tool_rates=settings.tool_rates,
         defaults=settings.defaults,
+        durability=settings.durability,
+        restore=settings.restore,
+        hibernate_after_s=settings.hibernate_after_s,
+        recycle_above=settings.recycle_above,
     )
     engine = Engine(options, reactor)
     _open_engines.add(engine)
@@ -119,10 +138,10 @@ atexit.register(_close_at_exit)
 os.register_at_fork(after_in_child=_open_engines.clear)
 
 
-def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> RemoteBackend:
+def open_client(data_dir: str | os.PathLike[str] | None, reactor: Reactor | None = None) -> ReconnectingBackend:
     """Connect to the host of another process; raises HostLost when there is none."""
-    from procession.api.remote import RemoteBackend
+    from procession.api.reconnecting import ReconnectingBackend
     from procession.host.paths import default_data_dir
 
     given = checks.check_data_dir(data_dir)
-    return RemoteBackend(default_data_dir() if given is None else Path(given), reactor)
+    return ReconnectingBackend(default_data_dir() if given is None else Path(given), reactor)

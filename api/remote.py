@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from procession.api.remote_call import DEADLINE_SLACK_S, RemoteCall, host_gone, no_answer
-from procession.api.remote_hello import connect
+from procession.api.remote_hello import Greeted, connect
 from procession.host.paths import default_data_dir
 from procession.ipc.core.backend import Done, Outcome, Request, Response
 from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX
@@ -68,10 +68,12 @@ class RemoteBackend:
         *,
         program: str = "python",
         cancel_on_disconnect: bool = False,
+        greeted: Greeted | None = None,
     ) -> None:
+        """reactor: of its owner, who closes it. greeted: a connection that was made already."""
         self.data_dir = data_dir or default_data_dir()
         self._cancel_on_disconnect = cancel_on_disconnect
-        fd, connection, hello = connect(self.data_dir, program)
+        fd, connection, hello = greeted or connect(self.data_dir, program)
         self.pid = hello.pid
         self.defaults = hello.defaults
         self._connection = connection
@@ -80,6 +82,9 @@ class RemoteBackend:
         self._next_seq = 1
         self._gone: HostLost | None = None
         self._closing = False
+        self.is_restarting = False
+        """The host said that it is about to be started again: there will be another one on this folder."""
+        self._owns_reactor = reactor is None
         try:
             self._reactor: Reactor = reactor or ThreadReactor("procession-client")
         except BaseException:
@@ -147,7 +152,8 @@ class RemoteBackend:
 
             self._reactor.call_soon(close)
             closed.wait(CLOSE_TIMEOUT_S)
-        self._reactor.close()
+        if self._owns_reactor:
+            self._reactor.close()
 
     # --- a call begins --------------------------------------------------------------------------------------
     def _accept(self, call: RemoteCall) -> None:
@@ -196,6 +202,7 @@ class RemoteBackend:
             request.call_id,
             request.fail_fast,
             self._cancel_on_disconnect,
+            request.durability,
         )
         try:
             self._connection.send(ask)
@@ -294,6 +301,9 @@ class RemoteBackend:
         """Handle messages of the host; the lock is held."""
         after: list[Callable[[], None]] = []
         for message in messages:
+            if message.seq == 0 and isinstance(message, Refused):
+                self.is_restarting = True
+                continue
             call = self._calls.get(message.seq)
             if call is None:
                 if not 0 < message.seq < self._next_seq:
@@ -354,7 +364,8 @@ class RemoteBackend:
                 HostLost(f"the host (pid {self.pid}) broke the protocol", code="protocol_error", ran="no"),
             )
         else:
-            self._end(host_gone(self.pid, sent=True), host_gone(self.pid, sent=False))
+            code = "restarting" if self.is_restarting else ""
+            self._end(host_gone(self.pid, code, sent=True), host_gone(self.pid, code, sent=False))
 
     def _end(self, sent: HostLost, unsent: HostLost) -> None:
         after: list[Callable[[], None]] = []

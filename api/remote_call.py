@@ -65,9 +65,11 @@ def no_host(data_dir: Path) -> HostLost:
     )
 
 
-def host_gone(host_pid: int, *, sent: bool) -> HostLost:
+def host_gone(host_pid: int, code: str = "", *, sent: bool) -> HostLost:
     """Say that the host went away under a call, or before it."""
-    return HostLost(f"the host (pid {host_pid}) ended or closed the connection", ran="maybe" if sent else "no")
+    return HostLost(
+        f"the host (pid {host_pid}) ended or closed the connection", code=code, ran="maybe" if sent else "no"
+    )
 
 
 def no_answer(call: RemoteCall) -> CallTimedOut:

@@ -37,7 +37,10 @@ _RETRY_S: Final = 0.02
 _TOKEN_CHARS_MAX: Final = 256
 
 
-def connect(data_dir: Path, program: str) -> tuple[int, Connection, ServerHello]:
+Greeted = tuple[int, Connection, ServerHello]
+
+
+def connect(data_dir: Path, program: str) -> Greeted:
     """Return the connected socket's descriptor (the caller's to close), its greeted connection and the host's greeting.
 
     Raises HostLost (`no_host`, `host_unresponsive`), PermissionDenied, HostOverloaded, ProtocolError

@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, overload
 
 from procession.api import verbs
 from procession.api.agent_verbs import AgentVerbs
+from procession.api.at_rest import carry_out
 from procession.api.checks import check_grace, check_input, check_since, check_text, check_timeout
 from procession.api.core import plans
 from procession.api.core.plans import Plan
@@ -31,6 +33,7 @@ from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import OPERATIONS, StoryDone
 from procession.ipc.core.records import (
     AgentSignal,
+    AsideSignal,
     CallInfo,
     ChildInfo,
     CodeResult,
@@ -86,7 +89,7 @@ class Session(AgentVerbs, ToolVerbs):
 
     def _do(self, plan: Plan[T]) -> T:
         try:
-            return plan.finish(self._link.backend.call(plan.request))
+            return carry_out(self._link.backend, plan)
         except ProcessionError as error:
             if error.session is None:
                 error.session = self.id
@@ -101,6 +104,28 @@ class Session(AgentVerbs, ToolVerbs):
 
     def _ask(self, query: str, timeout: float = QUERY_TIMEOUT_S, /, **parameters: object) -> Any:
         return self._do(plans.ask(self.id, query, parameters, check_timeout(timeout, _ASK)))
+
+    def using(
+        self,
+        *,
+        call_id: str | None = None,
+        durability: Literal["memory", "batch", "sync"] | None = None,
+        fail_fast: bool | None = None,
+        wait: bool | None = None,
+    ) -> Session:
+        """Return this session as a handle with which calls are made otherwise; equal to this one.
+
+        call_id: what the calls are called. Made once more with the same one, within an hour, a call is answered as it was the
+            first time and not run again: for a retry after HostLost or CallTimedOut. Give each call one of its own.
+        durability: when a change is acknowledged: memory (it outlives its process), batch (written, it outlives the host), sync
+            (on disk, it outlives a power loss).
+        fail_fast: SessionRestarting at once, instead of waiting for the next process. wait: queue instead of MailboxFull.
+
+        Raises InvalidRequest.
+        """
+        from procession.api.using import using
+
+        return Session(using(self._link, call_id, durability, fail_fast, wait), self.id, self.name, self._reach)
 
     # --- code and commands ------------------------------------------------------------------------------------------
     @overload
@@ -319,6 +344,18 @@ class Session(AgentVerbs, ToolVerbs):
         """
         return Follow(self._link.backend, plans.follow_agent_status(self.id), self.id, plans.status_of)
 
+    def set_aside(self) -> list[AsideSignal]:
+        """List the signals that it could not handle, the oldest first: they were running at two deaths, or it was stopped."""
+        return self._do(plans.aside(self.id))
+
+    def retry_signal(self, id: str) -> None:
+        """Give it once more a signal that was set aside. Raises InvalidRequest (signal_not_found)."""
+        self._do(plans.aside(self.id, retry=check_text("id", id)))
+
+    def drop_signal(self, id: str) -> None:
+        """Forget a signal that was set aside. Raises InvalidRequest (signal_not_found)."""
+        self._do(plans.aside(self.id, drop=check_text("id", id)))
+
     def children(self) -> list[ChildInfo]:
         """List the children that its agent has now."""
         return self._do(plans.children(self.id))
@@ -347,10 +384,57 @@ class Session(AgentVerbs, ToolVerbs):
         """Say that it is not idle; its idle timeout begins anew."""
         self._do(plans.touch(self.id))
 
+    # --- moving and copying -----------------------------------------------------------------------------------------
+    def export(self, path: PathLike, *, overwrite: bool = False) -> Path:
+        """Write all that was acknowledged of this session to one file, and return its path once it is on disk.
+
+        It may run, be down, stopped or failed, and stays as it is. The file holds who it is, how it is started and its state, not
+        its project's folder; `Host.import_session` makes a session of it, here or on another machine.
+
+        Raises AlreadyExists (file_exists) unless overwrite, InvalidRequest, DiskFull, StorageError.
+        """
+        from procession.api import moves
+
+        place = moves.archive_to_write(path, overwrite)
+        return moves.write_archive(place, self._do(plans.export_session(self.id)), overwrite)
+
+    def fork(
+        self,
+        *,
+        at: int | None = None,
+        name: str | None = None,
+        project: PathLike | None = None,
+        copy_project: bool = False,
+    ) -> Session:
+        """Start a session of its own with this one's state, and return its handle; this one stays as it is.
+
+        at: the number of the change after which the state is taken (`status().number` is the last), now unless given; as far
+            back as the journal goes. name: this one's with the beginning of the new id, unless given.
+        project: the folder it works in, else one of its own. copy_project: what is in this one's folder is copied there; the
+            folder is made, or is empty.
+
+        Raises InvalidRequest (sequence_gone, project_too_large, ...), AlreadyExists, SessionLimitReached, StartFailed, DiskFull.
+        """
+        from procession.api import moves
+        from procession.api.using import plainly
+
+        body = moves.fork_body(at=at, name=name, project=project, copy_project=copy_project)
+        ref = self._do(plans.fork_session(self.id, body))
+        self._link.tools.share(ref.id, self.id)
+        return Session(plainly(self._link), ref.id, ref.name, self._reach)
+
     # --- ends -------------------------------------------------------------------------------------------------------
     def restart(self) -> None:
         """End the session process and start the next one."""
         self._do(plans.restart(self.id))
+
+    def hibernate(self) -> None:
+        """Give the session's process back; its folder and its name stay its own, and the next call starts it again.
+
+        Raises InvalidRequest (`session_busy`) while it needs its process, naming for what, and SessionNotRunning when it was
+        stopped or has failed.
+        """
+        self._do(plans.hibernate(self.id))
 
     def stop(self, grace: float | None = None) -> KillReceipt:
         """End the session for good, after `grace` seconds by force; `Host.resume_session` brings it back."""

@@ -295,6 +295,9 @@ def start_body(
     responder: object = None,
     tools: Iterable[Tool] = (),
     idle_timeout: float | None = None,
+    hibernate_after: object = "host",
+    recycle_above: object = "host",
+    durability: str | None = None,
 ) -> StartBody:
     """Check what a new session shall be and say it as the wire does; `None` is what the host has."""
     from procession.api import first_state
@@ -331,6 +334,7 @@ def start_body(
         limits=checks.check_limits(limits),
         restart=checks.check_restart(restart),
         exclusive=bool(exclusive),
+        durability="" if durability is None else checks.check_durability(durability),
         preload=checks.check_preload(preload),
         import_paths=checks.check_import_paths(import_paths),
         parallel_runs=link.parallel_runs
@@ -338,6 +342,8 @@ def start_body(
         else checks.check_count("parallel_runs", parallel_runs),
         existing=existing,
         idle_timeout_s=checks.check_idle_timeout(idle_timeout),
+        hibernate_after_s=checks.check_hibernate_after(hibernate_after, of_host=False),
+        recycle_above=checks.check_recycle_above(recycle_above, of_host=False),
         partition=link.partition or "",
         temporary=temporary,
     )

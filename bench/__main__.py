@@ -40,6 +40,8 @@ GROUPS: Final = (
     Group("memory", "free", ("P7",)),
     Group("deaths", "pin0", ("P8",)),
     Group("deadlines", "free", ("P9",)),
+    Group("journal", "free", ("P10",)),
+    Group("recovery", "free", ("R33", "R64")),
     Group("payloads", "free", ("P12",)),
     Group("runs", "pin0", ("P13",)),
     Group("acts", "pin0", ("A1", "A2")),

@@ -7,17 +7,12 @@ answered from here, and only where it cannot be asked any more.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from procession.ipc.core.agent_keys import FINISHED_KEY
-from procession.ipc.core.agent_records import FinishedStatus
 from procession.ipc.core.backend import Done, Outcome, Request, Response
-from procession.ipc.core.bounds import RESULT_NODES_MAX
-from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import SessionNotRunning
 from procession.ipc.core.messages import encode
 from procession.ipc.core.operations import AwaitBody, AwaitDone
-from procession.ipc.core.values import encode_value
 
 if TYPE_CHECKING:
     from procession.host.session import SessionActor
@@ -49,14 +44,8 @@ def _names_a_signal(request: Request) -> bool:
 
 def _finished(actor: SessionActor) -> Response | None:
     """Return how its agent finished, as it said when it was stopped; None when it did not, or runs."""
-    if actor.phase not in ("stopping", "stopped"):
+    found = actor.keeping.finished() if actor.phase in ("stopping", "stopped") else None
+    if found is None:
         return None
-    try:
-        with actor.calls.lock:
-            found = actor.fold.state.get(FINISHED_KEY)
-    except ProtocolBreach:
-        return None
-    if type(found) is not dict or found.get("status") not in get_args(FinishedStatus):
-        return None
-    value = encode_value(found.get("value"), nodes_max=RESULT_NODES_MAX)
-    return Response(encode(AwaitDone(status=found["status"])), value)
+    status, value = found
+    return Response(encode(AwaitDone(status=status)), value)

@@ -5,12 +5,16 @@ Rule: each call gets an error of its own, with its session and its id on it; one
 
 from __future__ import annotations
 
+import msgspec
+
 from procession.host import clock
 from procession.host.host_call import HostCall
 from procession.ipc.core.errors import (
     CallCancelled,
     CallTimedOut,
+    DiskFull,
     ExpiredInQueue,
+    InvalidRequest,
     ProcessionError,
     ToolTimedOut,
     from_data,
@@ -52,6 +56,50 @@ def timed_out(call: HostCall, session: str) -> CallTimedOut:
     return CallTimedOut(f"{_name(call)} had no answer in {call.timeout_s:g} s", session=session, call_id=call.call_id)
 
 
+def not_durable(durability: str) -> InvalidRequest:
+    """Say that nothing of this host outlives it."""
+    return InvalidRequest(
+        f"durability {durability}: this host keeps nothing on disk",
+        code="not_durable",
+        hint="open it with a folder: Host(data_dir=...)",
+    )
+
+
+def late_answer(call: HostCall, session: str) -> CallTimedOut:
+    """Say that a call's time is over while its answer waits: for the journal, or for the call that it is the same as."""
+    if call.state == "joined":
+        text = f"{_name(call)} was asked for before, as {call.given_id!r}, and that was not answered in {call.timeout_s:g} s"
+        return CallTimedOut(text, session=session, call_id=call.call_id)
+    text = f"{_name(call)} was done, and its change was not written within {call.timeout_s:g} s: the disk is slow"
+    return CallTimedOut(text, session=session, call_id=call.call_id, ran="yes", code="not_written_in_time")
+
+
+def not_kept(call: HostCall, error: ProcessionError, session: str) -> ProcessionError:
+    """Say that a call was done and its change could not be kept, so that it is as if it had not been: `error` says why.
+
+    After an error of the disk nobody knows what is on it.
+    """
+    told = own(error, call, session)
+    if isinstance(error, DiskFull):
+        told.message = f"{_name(call)} was done and could not be kept, so nothing changed: {error.message}"
+        told.ran, told.applied = "yes", False
+    else:
+        told.message = f"{_name(call)} was done, and whether its change is kept cannot be known: {error.message}"
+        told.ran, told.applied = "yes", None
+    return told
+
+
+def reused(call: HostCall, before: str, session: str) -> InvalidRequest:
+    """Say that the id of a call was another call's."""
+    return InvalidRequest(
+        f"the call id {call.given_id!r} is that of {before}, which is under way, and this is {call.op}",
+        code="call_id_reused",
+        session=session,
+        call_id=call.given_id,
+        hint="give each call an id of its own; the same id means the same call, made again",
+    )
+
+
 def not_sent(call: HostCall, session: str) -> CallCancelled:
     """Say that a call was cancelled before any process began with it."""
     return CallCancelled(
@@ -75,4 +123,8 @@ def death(call: HostCall, error: ProcessionError, session: str) -> ProcessionErr
     else:
         told = type(error)(error.message, code=error.code, ran="maybe", report=error.report, hint=error.hint)
     told.session, told.call_id, told.elapsed_s = session, call.call_id, clock.monotonic() - call.opened_at
+    if call.request.op.agent == "changes":
+        told.applied = call.changed
+        if told.report is not None:
+            told.report = msgspec.structs.replace(told.report, applied=call.changed)
     return told

@@ -13,6 +13,8 @@ _SHOWN: Final[dict[State, str]] = {
     "queued": "queued",
     "sent": "sent",
     "started": "running",
+    "answered": "running",
+    "joined": "queued",
     "closed": "over",
 }
 

@@ -13,12 +13,15 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from procession.host import call_errors, clock
+from procession.host.core import outcome_book
 from procession.host.core.call_ledger import CallLedger
+from procession.host.core.journal_entries import Outcome
+from procession.host.core.outcome_book import Lookup, OutcomeBook
 from procession.host.host_call import RUN_SLACK_S, UNSTARTED_SLACK_S, HostCall
 from procession.host.payload_arena import PayloadArena, read_region
 from procession.ipc.core import status_page
@@ -31,12 +34,15 @@ from procession.ipc.core.bounds import (
     SESSION_OVERRUN_GRACE_S,
 )
 from procession.ipc.core.call_chain import check_chain
-from procession.ipc.core.errors import MailboxFull, MessageTooLarge, ProcessionError, SessionDied, SessionRestarting
+from procession.ipc.core.errors import MailboxFull, MessageTooLarge, ProcessionError, SessionRestarting
 from procession.ipc.core.messages import Arena, ArenaFree, Call, Cancel, Inline, Reply, encode
 from procession.ipc.core.operations import Nothing
 from procession.ipc.core.request_body import encoded_body
 from procession.ipc.transport.channel import Channel
 from procession.ipc.transport.reactor import Reactor, Timer
+
+if TYPE_CHECKING:
+    from procession.host.session_journal import SessionJournal
 
 #: What a request may hold beside its frame's own fields.
 _BODY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - FRAME_BYTES_MAX
@@ -57,6 +63,8 @@ class CallMailbox:
         self.lock = threading.Lock()
         self.session = session
         self.channel: Channel | None = None
+        self.is_held = False
+        """Whether calls that come wait, though there is a process."""
         self.served = 0
         self.failed = 0
         self._reactor = reactor
@@ -68,6 +76,11 @@ class CallMailbox:
         self._timer: Timer | None = None
         self._timer_at = _NEVER
         self._gone: ProcessionError | None = None
+        self.journal: SessionJournal | None = None
+        self.former: Lookup | None = None
+        """Finds outcomes of calls that this mailbox has no record of itself."""
+        self._outcomes: OutcomeBook | None = None  # made for the first call that its caller gave an id
+        self._unread: dict[int, HostCall] = {}  # answered, by an answer that still lies in the arena
 
     # --- a call begins --------------------------------------------------------------------------------------
     def make(self, request: Request, done: Done | None) -> HostCall:
@@ -92,14 +105,25 @@ class CallMailbox:
     def accept(self, call: HostCall) -> Channel | None:
         """Take a call in and send it if that can be. Returns the channel when the call's caller leads it from now on.
 
-        Raises MailboxFull, SessionRestarting, and whatever the calls were closed with.
+        One that was made before, by its id, is answered as that one was, or when that one is.
+
+        Raises MailboxFull, SessionRestarting, DiskFull, StorageError, and whatever the calls were closed with.
         """
+        if call.given_id and self.former is not None:
+            self._look_up(call.given_id, self.former)
         with self.lock:
-            channel, ledger = self.channel, self._ledger
+            channel, ledger = None if self.is_held else self.channel, self._ledger
             if self._gone is not None:
                 raise call_errors.own(self._gone, call, self.session)
-            if channel is None and call.request.fail_fast:
+            if call.given_id and self._is_known(call):
+                return None
+            if channel is None and call.request.fail_fast and not self.is_held:
+                self._wake_session()
                 raise SessionRestarting("the session has no process just now", session=self.session)
+            if self.journal is not None and call.request.op.agent == "changes":
+                self._check_can_be_kept(call, self.journal)
+            elif self.journal is None and call.request.durability not in ("", "memory"):
+                raise call_errors.not_durable(call.request.durability)
             if ledger.waiting:
                 self._let_in()
             try:
@@ -116,6 +140,62 @@ class CallMailbox:
         if call.request.wakes:
             self._wake_session()
         return None
+
+    def _check_can_be_kept(self, call: HostCall, journal: SessionJournal) -> None:
+        """Refuse what would change the state, before anything of it runs, while no change can be kept."""
+        if journal.level(call.request.durability) != "memory":
+            error = journal.refusal()
+            if error is not None:
+                error.session = self.session
+                raise error
+
+    def _look_up(self, given_id: str, former: Lookup) -> None:
+        """Take the outcome of a call that a former host answered, if there is one, into the book of this one."""
+        with self.lock:
+            if self._ledger.open_by_id(given_id) is not None or self._book().find(given_id, clock.wall()) is not None:
+                return
+        outcome = former(given_id)
+        if outcome is not None:
+            with self.lock:
+                self._remember(outcome)
+
+    def _is_known(self, call: HostCall) -> bool:
+        """Answer a call that was made before, or have it wait for the one that is under way. The lock is held.
+
+        Raises InvalidRequest (call_id_reused).
+        """
+        first = self._ledger.open_by_id(call.given_id)
+        if first is not None:
+            if first.op != call.op:
+                raise call_errors.reused(call, first.op, self.session)
+            call.is_twin = True
+            self._ledger.join(call)
+            first.twins = [*(first.twins or ()), call]
+            if call.due < self._timer_at:
+                self._arm(call.due)
+            return True
+        outcome = self._book().find(call.given_id, clock.wall())
+        if outcome is None:
+            return False
+        told = outcome_book.told(outcome, call.op, self.session)
+        if isinstance(told, ProcessionError):
+            told.session, told.call_id = self.session, call.given_id
+        call.outcome = told
+        return True
+
+    def _book(self) -> OutcomeBook:
+        if self._outcomes is None:
+            self._outcomes = OutcomeBook()
+        return self._outcomes
+
+    def _op_of(self, given_id: str) -> str:
+        """Return the operation of a call that is over, empty when it is not known. The lock is held."""
+        found = self._book().find(given_id, clock.wall())
+        return "" if found is None else found.op
+
+    def _remember(self, outcome: Outcome) -> None:
+        """Keep how a call ended whose caller may ask again. The lock is held."""
+        self._book().keep(outcome)
 
     def _open_crowded(self, call: HostCall) -> None:
         """Take a call in when there seems to be no room; only then is the page asked how far the session is."""
@@ -176,9 +256,10 @@ class CallMailbox:
     def _let_in(self) -> None:
         """Send calls that waited for room. The lock is held."""
         self._look_at_page()
+        channel = None if self.is_held else self.channel
         while (call := self._ledger.let_in()) is not None:
-            if self.channel is not None:
-                self._send_again(self.channel, call)
+            if channel is not None:
+                self._send_again(channel, call)
                 if call.state == "waiting":  # the arena has no room for it
                     return
 
@@ -194,7 +275,11 @@ class CallMailbox:
             self.failed += 1
             if outcome.elapsed_s is None:  # type: ignore[union-attr]
                 outcome.elapsed_s = _monotonic() - call.opened_at  # type: ignore[union-attr]
+        if call.given_id:
+            outcome = self._finish_known(call, outcome, after)
         call.outcome = outcome
+        if type(outcome) is Reply and type(outcome.payload) is Arena:
+            self._unread[call.seq] = call
         if call.done is not None:
             told = partial(self._tell, call, call.done)
             if call.telling is None:
@@ -206,6 +291,50 @@ class CallMailbox:
             gate.release()
         elif self.channel is not None:
             self.channel.wake(call)
+
+    def _finish_known(self, call: HostCall, outcome: Reply | ProcessionError, after: Afters) -> Reply | ProcessionError:
+        """Remember how a call with an id ended, and end those that are the same call. The lock is held."""
+        if call.is_twin:
+            return outcome
+        kept = call.kept
+        if kept is None:
+            kept = self._outcome(call.given_id, call.op, outcome)
+            if kept is not None and self.journal is not None:
+                self.journal.submit([self.journal.outcome(kept)], "memory", None)
+        if kept is not None:
+            self._remember(kept)
+        twins, call.twins = call.twins, None
+        if twins:
+            outcome = self._rescued(outcome)
+        for twin in twins or ():
+            if self._ledger.close(twin.seq, call.how, _monotonic()) is twin:
+                told = outcome if type(outcome) is Reply else call_errors.own(outcome, twin, self.session)  # type: ignore[arg-type]
+                self._finish(twin, told, after)
+        return outcome
+
+    def _outcome(self, given_id: str, op: str, answer: Reply | ProcessionError, *, applied: int = 0) -> Outcome | None:
+        """Return what is kept of an answer; None for one that says that nothing was run. The lock is held."""
+        if isinstance(answer, ProcessionError):
+            return outcome_book.of_error(given_id, op, clock.wall(), answer)
+        payload: bytes | None = None
+        if isinstance(answer.payload, Inline):
+            payload = answer.payload.data
+        elif isinstance(answer.payload, Arena):
+            assert self._arena is not None
+            kept = min(
+                answer.payload.length, outcome_book.PAYLOAD_KEPT_BYTES_MAX + 1
+            )  # one more says that it is too large
+            payload = read_region(self._arena.open_results(), Arena(answer.payload.offset, kept))
+        return outcome_book.of_reply(given_id, op, clock.wall(), answer, payload, applied=applied)
+
+    def _rescued(self, answer: Any) -> Any:
+        """Return an answer with all of it in it, and nothing in the arena. The lock is held."""
+        if type(answer) is not Reply or type(answer.payload) is not Arena:
+            return answer
+        assert self._arena is not None
+        data = read_region(self._arena.open_results(), answer.payload)
+        self._free(answer.inc, answer.payload)
+        return Reply(answer.inc, answer.seq, answer.body, Inline(data), answer.ops)
 
     def _tell(self, call: HostCall, done: Done) -> None:
         outcome = call.outcome
@@ -229,14 +358,18 @@ class CallMailbox:
         elif type(payload) is Inline:
             data = payload.data
         else:
-            assert isinstance(payload, Arena)
-            data = self._read_arena(call, payload)
+            data = self._read_arena(call)
         return Response(reply.body, data, call.given_id)
 
-    def _read_arena(self, call: HostCall, place: Arena) -> bytes:
+    def _read_arena(self, call: HostCall) -> bytes:
+        """Read an answer that lies in the arena, or was taken from there when the process ended."""
         with self.lock:
-            if call.inc != self._ledger.inc or self._arena is None:
-                raise SessionDied("the session ended before its result could be read", session=self.session, ran="yes")
+            self._unread.pop(call.seq, None)
+            place = call.outcome.payload
+            if type(place) is Inline:
+                return place.data
+            assert isinstance(place, Arena)
+            assert self._arena is not None, "what nobody had read was taken out"
             fd = self._arena.open_results()
         data = read_region(fd, place)
         with self.lock:
@@ -262,6 +395,12 @@ class CallMailbox:
         if due is not None and due < self._timer_at and self._gone is None:
             self._arm(due)
 
+    def put_back(self, by_s: float) -> None:
+        """Give every call so much more time, as the reactor gave our timer: the host was gone."""
+        with self.lock:
+            self._ledger.put_back(by_s)
+            self._timer_at += by_s
+
     def _check_deadlines(self) -> None:
         after: Afters = []
         with self.lock:
@@ -280,6 +419,9 @@ class CallMailbox:
 
     def _is_overdue(self, call: HostCall, now: float, after: Afters) -> bool:
         """Decide about a call that is due. The lock is held. True: the session is to be ended for it."""
+        if call.state in ("answered", "joined"):
+            self._end(call, call_errors.late_answer(call, self.session), after)
+            return False
         with_process = call.state in ("sent", "started")
         started = call.state == "started" or (with_process and call.lane == "control")
         if call.lane == "run" and with_process:

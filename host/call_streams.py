@@ -30,7 +30,7 @@ class CallStreams:
     def __init__(self, reactor: Reactor, output: Callable[[OutputChunk], None]) -> None:
         self._reactor = reactor
         self._output = output
-        self._log = Telling(reactor)
+        self._log: Telling | None = None  # made with the first output
         self._owners: dict[tuple[int, int], HostCall | None] = {}
 
     def open(self, message: StreamOpen, owner: HostCall | None) -> None:
@@ -63,6 +63,8 @@ class CallStreams:
             raise ProtocolBreach(f"a stream number {message.stream} that no operation has")
         chunk = OutputChunk(stream=name, data=data, call=message.seq, dropped=max(0, message.dropped))
         if owner is None or owner.op != _SAID or name != "stdout":
+            if self._log is None:
+                self._log = Telling(self._reactor)
             self._log.add(partial(self._output, chunk), after)
         if owner is None or owner.request.on_item is None:
             return

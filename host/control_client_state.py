@@ -13,13 +13,16 @@ after `STALL_S` it is let go. Whatever bytes a client sends, the worst that happ
 from __future__ import annotations
 
 import hmac
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from procession.host import clock
 from procession.host.control_requests import follows, request_of
+from procession.host.core.fair_shares import FairShares
 from procession.host.core.served_calls import ServedCall, ServedCalls
 from procession.ipc.core.backend import Backend, Item, Outcome, Request, Response
 from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, WIRE_VERSION, KiB, MiB
@@ -28,6 +31,7 @@ from procession.ipc.core.connection import Connection
 from procession.ipc.core.errors import (
     CallCancelled,
     HostOverloaded,
+    MailboxFull,
     MessageTooLarge,
     PermissionDenied,
     ProcessionError,
@@ -80,6 +84,36 @@ class PeerIdentity:
     uid: int
 
 
+class SharedPlaces:
+    """The fair shares of all clients of one server, under a lock of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shares = FairShares()
+        self._clients = 0
+
+    def join(self) -> int:
+        """Return the number of a new client, which no other one has or had."""
+        with self._lock:
+            self._clients += 1
+            return self._clients
+
+    def enter(self, session: str, client: int) -> bool:
+        """Take a place; False when the client has its share already."""
+        with self._lock:
+            return self._shares.enter(session, client, clock.monotonic())
+
+    def leave(self, session: str, client: int) -> None:
+        """Give a place back."""
+        with self._lock:
+            self._shares.leave(session, client)
+
+    def forget(self, client: int) -> None:
+        """The client is gone."""
+        with self._lock:
+            self._shares.forget(client)
+
+
 class ControlClient:
     """See the module's text. `on_over(client, reason)` is called once, in the reactor's thread."""
 
@@ -91,6 +125,7 @@ class ControlClient:
         backend: Backend,
         reactor: Reactor,
         on_over: Callable[[ControlClient, ProtocolBreach | str], None],
+        shares: SharedPlaces | None = None,
     ) -> None:
         self.peer = peer
         self.program = ""
@@ -99,8 +134,11 @@ class ControlClient:
         self._backend = backend
         self._reactor = reactor
         self._on_over = on_over
+        self._shares = shares or SharedPlaces()
+        self._number = self._shares.join()
         self._open = False
         self._refused = False
+        self._when_idle: Callable[[], None] | None = None  # no call is begun any more
         self._calls = ServedCalls()
         self._held = False  # nothing is read: more is owed than is taken
         self._stall: Timer | None = None
@@ -191,15 +229,25 @@ class ControlClient:
             if not wanted:
                 raise CallCancelled("the call was withdrawn before it was begun", code="not_sent", ran="no")
             request = request_of(ask)
+            if self._when_idle is not None:
+                raise _restarting()
             if self._calls.is_full(for_work=is_work(request.op, request.body)):
                 raise HostOverloaded(
                     f"this client has {len(self._calls)} calls under way already", code="too_many_calls"
+                )
+            places = request.session if request.op.target == "session" and request.op.lane != "control" else ""
+            if places and not self._shares.enter(places, self._number):
+                raise MailboxFull(
+                    "this client has its share of the session's mailbox, and others wait for theirs",
+                    session=request.session,
+                    hint="wait for some of its calls to end",
                 )
         except ProcessionError as error:
             self._connection.send(Refused(ask.seq, to_data(error)))
             self._channel.flush()
             return None
         call = ServedCall(ask.seq, follows=follows(request.body), drop_with_client=ask.cancel_on_disconnect)
+        call.places = places
         if ask.want_output or call.follows:
             request.on_item = lambda item: self._item(call, item)
         self._calls.add(call)
@@ -228,9 +276,14 @@ class ControlClient:
                 self._pump()
 
     def _done(self, call: ServedCall, outcome: Outcome) -> None:
+        if call.places:
+            self._shares.leave(call.places, self._number)
         with self._channel.lock:
             if self._calls.finish(call, outcome):
                 self._pump()
+            when_idle = None if self._calls.works else self._when_idle
+        if when_idle is not None:
+            self._reactor.call_soon(when_idle)
 
     def _has_room(self) -> None:
         self._took = True
@@ -286,6 +339,20 @@ class ControlClient:
             self.end(f"took nothing for {STALL_S:g} s")
 
     # --- the end --------------------------------------------------------------------------------------------
+    @property
+    def works(self) -> bool:
+        """Whether a call of it is under way that ends by itself."""
+        with self._channel.lock:
+            return self._calls.works
+
+    def begin_no_more(self, when_idle: Callable[[], None]) -> None:
+        """Say that this host is about to be started again; calls from now on are refused. The reactor's thread."""
+        with self._channel.lock:
+            self._when_idle = when_idle
+            if self._open and not self._refused:
+                self._connection.send(Refused(0, to_data(_restarting())))
+                self._channel.flush()
+
     def end(self, reason: ProtocolBreach | str) -> None:
         """Let the client go; the reactor's thread. What it started goes on, what it followed does not."""
         if self.over:
@@ -299,6 +366,7 @@ class ControlClient:
         if stall is not None:
             stall.cancel()
         self._channel.close()
+        self._shares.forget(self._number)
         for call in doomed:
             self._cancel(call)
         self._on_over(self, reason)
@@ -311,3 +379,7 @@ class ControlClient:
     def __repr__(self) -> str:
         state = "over" if self.over else "open" if self._open else "new"
         return f"<ControlClient {self.program or '?'} pid={self.peer.pid} {state} calls={len(self._calls)}>"
+
+
+def _restarting() -> HostOverloaded:
+    return HostOverloaded("the host is being started again", code="restarting", hint="ask again in a moment")

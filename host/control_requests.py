@@ -14,7 +14,7 @@ from procession.ipc.core.backend import Request
 from procession.ipc.core.bounds import PAYLOAD_BYTES_MAX, TIMEOUT_S_MAX
 from procession.ipc.core.errors import InvalidRequest, MessageTooLarge
 from procession.ipc.core.messages import Ask
-from procession.ipc.core.operations import OPERATIONS, FollowBody, Operation
+from procession.ipc.core.operations import DURABILITIES, OPERATIONS, FollowBody, Operation
 
 #: Names and ids a client may send; what is longer is no session's.
 _NAME_CHARS_MAX: Final = 4096
@@ -53,7 +53,14 @@ def request_of(ask: Ask) -> Request:
         wait=ask.wait,
         fail_fast=ask.fail_fast,
         call_id=ask.call_id,
+        durability=_durability_of(ask),
     )
+
+
+def _durability_of(ask: Ask) -> str:
+    if ask.durability and ask.durability not in DURABILITIES:
+        raise InvalidRequest(f"{ask.durability[:80]!r} is no durability", code="invalid_durability")
+    return ask.durability
 
 
 def follows(body: msgspec.Struct) -> bool:

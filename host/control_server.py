@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from procession.host.control_client_state import ControlClient, HostIdentity, PeerIdentity
+from procession.host.control_client_state import ControlClient, HostIdentity, PeerIdentity, SharedPlaces
 from procession.host.paths import control_folder, socket_address, socket_path, token_path
 from procession.ipc.core.backend import Backend
 from procession.ipc.core.breach import ProtocolBreach
@@ -61,6 +61,7 @@ class ControlServer:
         on_event: OnEvent,
         refuse_pids: Callable[[int], bool] = lambda _: False,
         defaults: SessionDefaults = (),
+        lend_for: Callable[[OSError], bool] = lambda _: False,
     ) -> None:
         self.path = socket_path(data_dir)
         self.clients: set[ControlClient] = set()
@@ -68,8 +69,12 @@ class ControlServer:
         self._reactor = reactor
         self._on_event = on_event
         self._refuse_pids = refuse_pids
+        self._lend_for = lend_for
         self._token_path = token_path(data_dir)
         self._closed = False
+        self._listens = True
+        self._shares = SharedPlaces()
+        self._drained: Callable[[], None] | None = None  # whom to tell once no call is under way
         try:
             control_folder(data_dir).mkdir(mode=0o700, exist_ok=True)
             control_folder(data_dir).chmod(0o700)
@@ -89,8 +94,9 @@ class ControlServer:
             engine.data_dir,
             pid=engine.pid,
             on_event=lambda kind, data: engine.events.emit(kind, None, 0, **data),
-            refuse_pids=lambda pid: descends_from(pid, engine.zygotes.pids),
+            refuse_pids=lambda pid: descends_from(pid, engine.zygotes.pids, engine.reserve.lend_for),
             defaults=engine.options.defaults,
+            lend_for=engine.reserve.lend_for,
         )
 
     # --- the door -------------------------------------------------------------------------------------------
@@ -101,6 +107,8 @@ class ControlServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
+                if self._lend_for(problem):
+                    continue
                 self._pause(problem)
                 return
             self._admit(peer)
@@ -110,12 +118,14 @@ class ControlServer:
         fd = self._socket.fileno()
         self._reactor.pause(fd)
         self._reactor.call_at(
-            self._reactor.now() + _ACCEPT_PAUSE_S, lambda: None if self._closed else self._reactor.resume(fd)
+            self._reactor.now() + _ACCEPT_PAUSE_S, lambda: self._reactor.resume(fd) if self._listens else None
         )
 
     def _admit(self, peer: socket.socket) -> None:
         identity = _identity_of(peer)
-        client = ControlClient(peer.detach(), identity, self._host, self._backend, self._reactor, self._over)
+        client = self._client(peer, identity)
+        if client is None:
+            return
         self.clients.add(client)
         error = self._objection(identity)
         if error is not None:
@@ -123,6 +133,18 @@ class ControlServer:
             self._on_event("control.refused", {"pid": identity.pid, "uid": identity.uid, "code": error.code})
         else:
             client.start()
+
+    def _client(self, peer: socket.socket, identity: PeerIdentity) -> ControlClient | None:
+        """Make the state of a client; None, and it is let go, when the descriptor that this takes is not to be had."""
+        fd = peer.detach()
+        while True:
+            try:
+                return ControlClient(fd, identity, self._host, self._backend, self._reactor, self._over, self._shares)
+            except OSError as problem:
+                if not self._lend_for(problem):
+                    os.close(fd)
+                    self._pause(problem)
+                    return None
 
     def _objection(self, peer: PeerIdentity) -> ProcessionError | None:
         if peer.uid not in (0, os.geteuid()):
@@ -137,26 +159,50 @@ class ControlServer:
 
     def _over(self, client: ControlClient, reason: ProtocolBreach | str) -> None:
         self.clients.discard(client)
+        self._look_drained()
         if isinstance(reason, ProtocolBreach):
             self._on_event("control.breach", {"pid": client.peer.pid, "program": client.program, "text": reason.reason})
         elif reason not in ("end of file", "closed", "refused"):
             self._on_event("control.ended", {"pid": client.peer.pid, "program": client.program, "text": reason})
 
     # --- the end --------------------------------------------------------------------------------------------
+    def drain(self, patience_s: float, done: Callable[[], None]) -> None:
+        """Let nobody in and begin no call any more; call `done` when none is under way, or after so long."""
+        self._lock_the_door()
+        for client in list(self.clients):
+            client.begin_no_more(self._look_drained)
+        self._drained = done
+        self._reactor.call_at(self._reactor.now() + patience_s, self._give_up_draining)
+        self._look_drained()
+
+    def _look_drained(self) -> None:
+        if self._drained is not None and not any(client.works for client in self.clients):
+            self._give_up_draining()
+
+    def _give_up_draining(self) -> None:
+        done, self._drained = self._drained, None
+        if done is not None:
+            done()
+
     def close(self) -> None:
         """Let every client go and take the socket away; the reactor's thread."""
         if self._closed:
             return
+        self._lock_the_door()
         self._closed = True
-        self._reactor.remove(self._socket.fileno())
-        for path in (self.path, self._token_path):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:
-                pass  # the folder is gone or read-only by now; the lock says that nobody is here
-        self._socket.close()
         for client in list(self.clients):
             client.end("closed")
+
+    def _lock_the_door(self) -> None:
+        if self._listens:
+            self._listens = False
+            self._reactor.remove(self._socket.fileno())
+            for path in (self.path, self._token_path):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError:
+                    pass  # the folder is gone or read-only by now; the lock says that nobody is here
+            self._socket.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: close our copies; the files are the host's."""
@@ -169,10 +215,10 @@ class ControlServer:
         return f"<ControlServer {self.path} {'closed' if self._closed else f'clients={len(self.clients)}'}>"
 
 
-def descends_from(pid: int, ancestors: Collection[int]) -> bool:
+def descends_from(pid: int, ancestors: Collection[int], lend_for: Callable[[OSError], bool] = lambda _: False) -> bool:
     """Say whether a process is one of `ancestors` or below one; a process that cannot be looked at is taken to be.
 
-    Pid 0 is a peer outside of our pid namespace: nothing of ours is there.
+    Pid 0 is a peer outside of our pid namespace: nothing of ours is there. lend_for: gives a descriptor when there is none.
     """
     steps_left = _PARENTS_MAX
     while pid > 1:
@@ -181,7 +227,10 @@ def descends_from(pid: int, ancestors: Collection[int]) -> bool:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 pid = int(file.read().rpartition(b")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
+        except OSError as problem:
+            if not lend_for(problem):
+                return True
+        except (ValueError, IndexError):
             return True
         steps_left -= 1
     return False

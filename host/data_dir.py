@@ -1,6 +1,7 @@
 """The host's folder: found or made, locked by one host at a time, emptied when it was only borrowed.
 
     <dir>/host.lock        flock; says who holds it (for people: the lock itself is the truth)
+    <dir>/processes.lock   flock; held by every process of a host until it is over (presence.py)
     <dir>/control/         socket and token of a host that serves
     <dir>/sessions/<id>/   a session's private folder
 
@@ -19,9 +20,11 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from procession.host import presence
 from procession.host.paths import CONTROL_FOLDER, SOCKET_NAME, TOKEN_NAME
 from procession.host.remove_tree import remove_tree
 from procession.ipc.core.errors import AlreadyExists, DiskFull, InvalidRequest, ProcessionError, StorageError
@@ -44,13 +47,16 @@ class DataDir:
         self.path = path
         self.ephemeral = ephemeral
         self._lock_fd = lock_fd
+        self.presence_fd = -1
+        """For every process of this host to hold."""
         self._pid = os.getpid()
 
     @classmethod
     def open(cls, path: Path | None) -> DataDir:
         """Take the folder, making it when it is not there; None makes an ephemeral one.
 
-        Raises AlreadyExists (`already_started`) naming the host that holds it, or StorageError naming path and reason.
+        Waits, bounded, for the processes of a host that was killed here. Raises AlreadyExists (`already_started`) naming the
+        host that holds it, or StorageError naming path and reason (`processes_left`: who is still there).
         """
         if path is None:
             return cls._open_ephemeral()
@@ -84,12 +90,16 @@ class DataDir:
         """Write who holds it, and clear away what a host that was killed left: the lock was free, so it is stale."""
         try:
             _write_holder(self._lock_fd)
+            self.presence_fd = presence.take(self.path)
             for name in (SESSIONS_FOLDER, CONTROL_FOLDER):
                 os.makedirs(self.path / name, mode=0o700, exist_ok=True)
             for name in (SOCKET_NAME, TOKEN_NAME):
                 (self.path / CONTROL_FOLDER / name).unlink(missing_ok=True)
+        except StorageError:
+            self._let_go()
+            raise
         except OSError as problem:
-            os.close(self._lock_fd)
+            self._let_go()
             raise _storage_error(self.path, problem) from None
         return self
 
@@ -104,6 +114,14 @@ class DataDir:
         """Delete a session's private folder; say whether nothing of it is left."""
         folder = self.session_folder(session)
         return _remove(folder)
+
+    def sweep_sessions(self, known: Collection[str]) -> list[str]:
+        """Remove private folders that no session owns: of starts and removals that a killed host did not finish."""
+        try:
+            found = os.listdir(self.path / SESSIONS_FOLDER)
+        except OSError as problem:
+            raise _storage_error(self.path / SESSIONS_FOLDER, problem) from None
+        return [name for name in found if name not in known and _remove(self.path / SESSIONS_FOLDER / name)]
 
     # --- ends -----------------------------------------------------------------------------------------------
     @property
@@ -121,14 +139,17 @@ class DataDir:
                 os.ftruncate(self._lock_fd, 0)
             except OSError:
                 pass  # it says who held it, which only people read
-        fd, self._lock_fd = self._lock_fd, -1
-        os.close(fd)
+        self._let_go()
 
     def forget_after_fork(self) -> None:
-        """In a forked child: close our copy of the lock, so that it is the host's alone."""
-        if self._lock_fd >= 0:
-            fd, self._lock_fd = self._lock_fd, -1
-            os.close(fd)
+        """In a forked child: close our copies of the locks, so that they are the host's alone."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        fds, self._lock_fd, self.presence_fd = (self.presence_fd, self._lock_fd), -1, -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
     def __repr__(self) -> str:
         kind = "ephemeral" if self.ephemeral else "durable"

@@ -11,7 +11,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,13 +21,16 @@ from procession.host.awaiting import awaited, looked_up
 from procession.host.data_dir import DataDir
 from procession.host.event_log import EventLog
 from procession.host.families import Families
+from procession.host.fd_reserve import FdReserve
 from procession.host.host_call import HostCall
 from procession.host.host_operations import HostOperations
 from procession.host.idle_watch import IdleWatch
 from procession.host.lag_monitor import LagMonitor
 from procession.host.options import HostOptions
 from procession.host.registry import Registry
+from procession.host.session_lull import Lulls
 from procession.host.session_watch import SessionWatch
+from procession.host.slots import Slots
 from procession.host.starts import Starts
 from procession.host.tool_gate import ToolGate
 from procession.host.zygote_pool import ZygotePool
@@ -39,7 +43,11 @@ from procession.ipc.core.records import Statistics
 from procession.ipc.core.request_body import encoded_body
 from procession.ipc.transport.reactor import Reactor, ThreadReactor
 
+if TYPE_CHECKING:
+    from procession.host.journal import Journal
+
 _encode = msgspec.msgpack.Encoder().encode
+_ASK = OPERATIONS["ask"]
 _AWAIT = OPERATIONS["await_result"]
 _SIGNAL = OPERATIONS["signal"]
 _TAKEN = Response(_encode(Nothing()))
@@ -90,22 +98,37 @@ class Engine:
         self._own_reactor = reactor is None
         self.folder = DataDir.open(options.data_dir)
         self.data_dir = self.folder.path
+        self.journal: Journal | None = None
         self.reactor: Reactor = reactor or ThreadReactor()
         self.reactor.on_error = self._surprise
+        self.reactor.on_gap = self._was_gone
+        self.reserve = FdReserve(self.reactor)
         self.events = EventLog()
         self.registry = Registry(options.max_sessions)
-        self.zygotes = ZygotePool(self.reactor, on_event=self._zygote_event, on_keeper_gone=self._keeper_gone)
+        self.zygotes = ZygotePool(
+            self.reactor, self.folder.presence_fd, on_event=self._zygote_event, on_keeper_gone=self._keeper_gone
+        )
         self.starts = Starts(self)
         self.watch = SessionWatch(self)
         self.lag = LagMonitor(self.reactor, self._lagging)
         self._env_encoded: tuple[dict[Any, Any], msgspec.Raw] = ({}, msgspec.Raw(encode({})))
         self.families = Families(self)
+        self.lulls = Lulls(self.reactor)
+        self.slots = Slots(self)
         self.idle = IdleWatch(self)
         self.tools = ToolGate(options.tool_rates)
         self.operations = HostOperations(self)
         self.breaches = 0
+        if options.data_dir is not None:
+            try:
+                self._open_journal(options.data_dir)
+            except BaseException:
+                self._abandon()
+                raise
         self.on_shutdown: Callable[[], None] | None = None
         """What `procession down` asks for: set by whoever runs the host in the foreground."""
+        self.on_restart: Callable[[], None] | None = None
+        """What `procession restart --host` asks for, likewise."""
         self._server: Any = None
         if options.serve or (options.serve is None and options.data_dir is not None):
             from procession.host.control_server import ControlServer
@@ -115,10 +138,49 @@ class Engine:
         self.events.emit("host.started", None, 0, pid=self.pid)
         self.reactor.call_soon(self._warm)
 
+    def _open_journal(self, folder: Path) -> None:
+        """Open what is kept on disk, and list the sessions of the host that was here before. Raises StorageError."""
+        from procession.host.journal import Journal
+        from procession.host.recovery import number_events, recover
+        from procession.host.storage.sqlite_store import SqliteStore
+
+        store = SqliteStore.open(folder)
+        self.journal = Journal(store, on_event=self._storage_event, on_recovered=self._has_room_again)
+        number_events(self, store)
+        recover(self, store)
+        store.sync()  # what the former host had written and not synced is told again from here on, as if it were on disk
+
+    def _abandon(self) -> None:
+        """Let go of what was opened so far: there will be no host."""
+        self.closed = True
+        self.reserve.close()
+        self.watch.close()
+        self.lag.close()
+        if self.journal is not None:
+            self.journal.close()
+        self.reactor.close()
+        self.folder.close()
+
+    def _storage_event(self, kind: str, data: dict[str, str | int | float | bool | None]) -> None:
+        self.events.emit(kind, None, 0, **data)
+
+    def _has_room_again(self) -> None:
+        """The disk was full and is not any more (the journal's thread)."""
+
+        def catch_up() -> None:
+            for actor in self.registry.all():
+                actor.keeping.catch_up()
+
+        self.reactor.call_soon(catch_up)
+
     def _warm(self) -> None:
         """Start the zygote before the first session asks for it, and the spares if any are wanted."""
         if self.closed:
             return
+        if self.journal is not None:
+            from procession.host.recovery import wake
+
+            wake(self)
         try:
             self.zygotes.warm(self.options.preload)
             self.starts.fill_spares()
@@ -133,10 +195,13 @@ class Engine:
         if request.op.target == "session" and not (request.op is _TOOL and _by_model(request)):
             actor = self.registry.find(request.session)
             if request.op is _SIGNAL and not _is_awaited(request):
-                if self.families.cast(actor, request):
-                    return _TAKEN
+                taken = _Latch()
+                if actor.casts.cast(request, lambda error: taken(error or _TAKEN)):
+                    return taken.wait(self._patience(request))
                 request.wait = True  # its answer, once it is handled, is what keeps back who casts too fast
-            if request.op is _AWAIT:
+            if request.op is _ASK:
+                actor.check_awake()
+            elif request.op is _AWAIT:
                 return awaited(actor, request)
             return actor.calls.call(request)
         if type(request.body) is not Nothing:
@@ -162,10 +227,11 @@ class Engine:
                 if request.op is _TOOL and _by_model(request):
                     done = self.tools.admit(actor, request, done)
                 elif request.op is _SIGNAL and not _is_awaited(request):
-                    if self.families.cast(actor, request):
-                        done(_TAKEN)
+                    if actor.casts.cast(request, lambda error: done(error or _TAKEN)):
                         return HostTicket(request.call_id)
                     request.wait = True
+                elif request.op is _ASK:
+                    actor.check_awake()
                 elif request.op is _AWAIT:
                     done = looked_up(actor, request, done)
             except ProcessionError as error:
@@ -191,8 +257,8 @@ class Engine:
         return ticket
 
     def _begin(self, request: Request, done: Done, ticket: HostTicket) -> None:
-        def finish(result: msgspec.Struct | ProcessionError) -> None:
-            done(result if isinstance(result, ProcessionError) else Response(_encode(result)))
+        def finish(result: msgspec.Struct | Response | ProcessionError) -> None:
+            done(result if isinstance(result, ProcessionError | Response) else Response(_encode(result)))
 
         try:
             self.operations.begin(request, finish, ticket)
@@ -220,6 +286,14 @@ class Engine:
 
     def _lagging(self, lag_s: float, place: str) -> None:
         self.events.emit("host.lag", None, 0, seconds=round(lag_s, 3), culprit=place)
+
+    def _was_gone(self, by_s: float) -> None:
+        """Every clock starts afresh after a suspend or a stop of this process; the timers were put back by so much (R-69)."""
+        self.events.emit("host.gap", None, 0, seconds=round(by_s, 1))
+        for actor in self.registry.all():
+            actor.calls.put_back(by_s)
+        self.watch.put_back(by_s)
+        self.idle.start_afresh()
 
     def environment(self) -> msgspec.Raw:
         """Return the environment of runs under `Sandbox.off()`, encoded: the host's own, but for what is not text."""
@@ -250,8 +324,14 @@ class Engine:
             lag_ms_max=round(self.lag.lag_s_max * 1e3, 3),
             lag_warnings=self.lag.warnings,
             lag_culprit=self.lag.culprit,
-            rss_bytes=_rss_bytes(),
+            rss_bytes=self._rss_bytes(),
         )
+
+    def _rss_bytes(self) -> int:
+        try:
+            return _rss_bytes()
+        except OSError as problem:
+            return _rss_bytes() if self.reserve.lend_for(problem) else 0
 
     # --- ends -----------------------------------------------------------------------------------------------
     def close(self) -> None:
@@ -266,6 +346,13 @@ class Engine:
             self.reactor.call_soon(lambda: self.operations.close_all(lambda: latch(Response(b""))))
             latch.wait(60.0)
             self._finish_close()
+
+    def drain(self, patience_s: float) -> None:
+        """Take no call over the control socket any more, and give those that are under way so long; not from the loop."""
+        if self._server is not None:
+            latch = _Latch()
+            self.reactor.call_soon(lambda: self._server.drain(patience_s, lambda: latch(_TAKEN)))
+            latch.wait(patience_s + 10.0)
 
     def close_async(self, done: Callable[[], None]) -> None:
         """The same for a host that lives in a loop: returns at once, `done` is called when nothing is left."""
@@ -286,14 +373,19 @@ class Engine:
         self._finish_close()
 
     def _finish_close(self) -> None:
+        self.reserve.close()
         self.watch.close()
         self.lag.close()
         if self._server is not None:
             self._run_in_loop(self._server.close)
         lost = HostLost("this host is closed", code="closed", ran="no")
         self._run_in_loop(lambda: self.operations.follows.end(lost))
+        self.operations.close()
         self._run_in_loop(self.starts.drop_spares)
         self._run_in_loop(self.zygotes.close)
+        if self.journal is not None:
+            self.events.stop_numbering()
+            self.journal.close()
         if self._own_reactor:
             self.reactor.close()
         else:
@@ -325,7 +417,10 @@ class Engine:
         for actor in self.registry.all():
             actor.forget_after_fork(error)
         self.zygotes.forget_after_fork()
+        if self.journal is not None:
+            self.journal.forget_after_fork()
         self.starts.forget_after_fork()
+        self.reserve.forget_after_fork()
         if self._server is not None:
             self._server.forget_after_fork()
         forget = getattr(self.reactor, "forget_after_fork", None)

@@ -134,6 +134,31 @@ class EventLog:
         self._subscribers: dict[Subscription, None] = {}
         self._monotonic = monotonic
         self._wall = wall
+        self._reserved = 0
+        self._reserve: Callable[[int], None] | None = None
+        self._step = 0
+
+    def go_on_from(self, number: int, step: int, reserve: Callable[[int], None]) -> None:
+        """Number events from here on, so that no number of a former host is used again.
+
+        reserve(n): keep in mind that numbers up to n may have been used; it is asked for `step` at a time.
+        """
+        with self.lock:
+            self._ring.gone += number  # they were never here, and whoever asks for them is told that they are gone
+            self.last_number += number
+            self._reserved, self._step, self._reserve = number, step, reserve
+        self._reserve_more()
+
+    def stop_numbering(self) -> None:
+        """Say which was the last number: the next host goes on right after it."""
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            reserve(self.last_number)
+
+    def _reserve_more(self) -> None:
+        if self._reserve is not None and self.last_number + self._step // 2 > self._reserved:
+            self._reserved = self.last_number + self._step
+            self._reserve(self._reserved)
 
     def emit(self, type: str, session: str | None, inc: int, **data: Scalar) -> None:
         """Record an event. Never waits and never raises for what a session did."""
@@ -164,6 +189,7 @@ class EventLog:
             wake = [reader for reader in self._subscribers if reader.push(event, size)]
         for reader in wake:
             self._notify(reader)
+        self._reserve_more()
 
     def _bucket(self, session: str) -> _Bucket:
         bucket = self._buckets.pop(session, None) or _Bucket(self._monotonic())

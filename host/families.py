@@ -31,6 +31,7 @@ from procession.host.core.family import (
     child_name,
     orphan_rule,
 )
+from procession.host.core.journal_entries import PutNote
 from procession.ipc.core.backend import Outcome, Request, Response
 from procession.ipc.core.bounds import STOP_GRACE_S, TIMEOUT_S_MAX
 from procession.ipc.core.errors import (
@@ -62,6 +63,24 @@ _HOW: Final[dict[str, How]] = {"stopped": "stopped", "down": "killed", "failed":
 _encode = msgspec.msgpack.Encoder().encode
 
 Scalar = str | int | None
+NOTE: Final = "families"
+"""Under which it is kept whose child is whose."""
+
+
+class _KeptTie(msgspec.Struct, array_like=True, frozen=True):
+    parent: str
+    tag: str
+    child: str
+    meta: bytes
+    rule: str
+
+
+class _Kept(msgspec.Struct, array_like=True, frozen=True):
+    ties: tuple[_KeptTie, ...]
+    spawned: tuple[str, ...]
+
+
+_read_ties = msgspec.msgpack.Decoder(_Kept).decode
 
 
 class Families:
@@ -72,10 +91,39 @@ class Families:
         self._engine = engine
         self._starting: set[str] = set()
         self._spawned: set[str] = set()
+        self._asleep: set[str] = set()
+        """Who was put to sleep, and has not been up since."""
         self._ended: dict[str, None] = {}
         self._ending: dict[str, int] = {}
         """How many children are being ended because this session is gone."""
         self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._kept = b""
+
+    # --- over restarts of the host --------------------------------------------------------------------------
+    def restore(self, data: bytes | None) -> None:
+        """Take up whose child is whose from a former host; ties to sessions that are not there any more are gone."""
+        if data is None:
+            return
+        kept = _read_ties(data)
+        known = self._engine.registry.get
+        for tie in kept.ties:
+            if known(tie.parent) is not None and known(tie.child) is not None:
+                self.family = self.family.join(Tie(tie.parent, tie.tag, tie.child, tie.meta, orphan_rule(tie.rule)))
+        self._spawned = {one for one in kept.spawned if known(one) is not None}
+        self._kept = data
+
+    def save(self) -> None:
+        """Keep whose child is whose, when that is new."""
+        journal = self._engine.journal
+        if journal is None:
+            return
+        ties = tuple(
+            _KeptTie(tie.parent, tie.tag, tie.child, tie.meta, tie.on_parent_death) for tie in self.family.ties.values()
+        )
+        data = _encode(_Kept(ties, tuple(sorted(self._spawned))))
+        if data != self._kept:
+            self._kept = data
+            journal.submit([PutNote(NOTE, data)], "memory", None)
 
     # --- looking (any thread) -------------------------------------------------------------------------------
     def children(self, session: str) -> ChildList:
@@ -93,11 +141,17 @@ class Families:
         if self._engine.closed:
             return
         if phase == "ready":
-            self._do(self.family.ready(actor.id, actor.incarnation))
+            if actor.id in self._asleep:  # it was never gone
+                self._asleep.discard(actor.id)
+            else:
+                self._do(self.family.ready(actor.id, actor.incarnation))
+        elif phase == "hibernated":
+            self._asleep.add(actor.id)
         elif phase in _HOW and actor.id not in self._starting:
             self._gone(actor, _HOW[phase], actor.why_at_rest)
             if actor.id in self._spawned and phase != "down":
                 self._keep_ended(actor.id)
+            self.save()
 
     def _gone(self, actor: SessionActor, how: How, reason: str) -> None:
         self.family, actions = self.family.gone(actor.id, how, cut(reason, _TEXT_CHARS_MAX))
@@ -114,7 +168,9 @@ class Families:
         """A session is off the list."""
         self.family = self.family.forgotten(session)
         self._spawned.discard(session)
+        self._asleep.discard(session)
         self._ended.pop(session, None)
+        self.save()
 
     def _keep_ended(self, session: str) -> None:
         """List a child that is over, and let go of the one that has been longest."""
@@ -178,7 +234,7 @@ class Families:
                     actor.statuses.add(status)
                 case Deliver(to=to, who=who, signal=signal):
                     for target in self._targets(actor, to, who):
-                        self._post(target, signal, partial(self._undelivered, actor, target))
+                        self._post(target, signal, partial(self._complain, actor))
                 case CallAgent():
                     self._call(actor, effect)
                 case AskTool():
@@ -243,17 +299,23 @@ class Families:
             agent_code=spawn.agent_code,
             state=spawn.state,
         )
-        try:
+
+        def start() -> None:
+            self._check_can_have_children(actor)
+            self.family.check(actor.id, spawn.tag)  # once more: there may have been a wait for a slot
             child = self._engine.operations.make(spec)
-        except ProcessionError as error:
+            self.family = self.family.join(Tie(actor.id, spawn.tag, child.id, spawn.meta, rule))
+            self._spawned.add(child.id)
+            self._starting.add(child.id)
+            self.save()
+            child.start(partial(self._started, child))
+
+        def refused(error: ProcessionError) -> None:
             data: dict[str, Scalar] = {"tag": spawn.tag, "session": None, "name": name}
             why: dict[str, Scalar] = {"reason": cut(error.message, _TEXT_CHARS_MAX), "how": "start_failed"}
             self._post_own(actor.id, "child.exit", data | why, ("meta", spawn.meta))
-            return
-        self.family = self.family.join(Tie(actor.id, spawn.tag, child.id, spawn.meta, rule))
-        self._spawned.add(child.id)
-        self._starting.add(child.id)
-        child.start(partial(self._started, child))
+
+        self._engine.slots.have(start, refused, but_not=actor.id)
 
     def _started(self, child: SessionActor, error: ProcessionError | None) -> None:
         """A child is there, or will never be: then nothing is left of it."""
@@ -273,9 +335,8 @@ class Families:
         except SessionNotFound as error:
             raise InvalidRequest(error.message, code="child_not_found") from None
         tie = Tie(actor.id, adopt.tag, child.id, adopt.meta)
-        self.family, actions = self.family.adopt(
-            tie, is_alive=child.running and not child.is_ending, incarnation=child.incarnation
-        )
+        self.family, actions = self.family.adopt(tie, is_alive=not child.is_ending, incarnation=child.incarnation)
+        self.save()
         self._do(actions)
 
     @staticmethod
@@ -313,9 +374,9 @@ class Families:
             if isinstance(outcome, Response) and isinstance(error, InvalidRequest | MessageTooLarge):
                 self._call_is_over(actor, call_id, error)  # an answer that is none, or too much of one
             else:
-                self._lost(actor, "call.answered", error)
+                self.lost(actor, "call.answered", error)
 
-        self._post(actor, _signal("agent.call.answered", data, raw), unread, wait=True, wakes=False)
+        self._post(actor, _signal("agent.call.answered", data, raw), unread, wait=True, wakes=actor.is_asleep)
 
     # --- tools that an agent asks for -----------------------------------------------------------------------
     def _run_tool(self, actor: SessionActor, ask: AskTool) -> None:
@@ -345,9 +406,9 @@ class Families:
             if isinstance(outcome, Response) and isinstance(error, InvalidRequest | MessageTooLarge):
                 self._tool_is_over(actor, ask, began, error)  # a result that is none, or too much of one
             else:
-                self._lost(actor, what, error)
+                self.lost(actor, what, error)
 
-        self._post(actor, _signal(what, data, raw), unread, wait=True, wakes=False)
+        self._post(actor, _signal(what, data, raw), unread, wait=True, wakes=actor.is_asleep)
 
     # --- giving signals to sessions -------------------------------------------------------------------------
     def _post_own(
@@ -362,7 +423,7 @@ class Families:
         """Give a session a signal that the host makes. wait: beside what its mailbox holds, for there are never many."""
         target = self._engine.registry.get(session)
         if target is not None and not target.is_ending:
-            self._post(target, _signal(f"agent.{what}", data, raw), partial(self._lost, target, what), wait=wait)
+            self._post(target, _signal(f"agent.{what}", data, raw), partial(self.lost, target, what), wait=wait)
 
     def _post(
         self,
@@ -379,26 +440,18 @@ class Families:
         """
 
         def done(outcome: Outcome) -> None:
-            if isinstance(outcome, ProcessionError):  # told in its turn: this may be any thread
+            if isinstance(outcome, SessionDied):
+                self._engine.reactor.call_soon(partial(self._set_aside, target, signal, outcome))
+            elif isinstance(outcome, ProcessionError):  # told in its turn: this may be any thread
                 self._engine.reactor.call_soon(partial(failed, outcome))
 
         target.calls.submit(
             Request(_SIGNAL, target.id, SignalBody(wait=False), signal, None, wait=wait, wakes=wakes), done
         )
 
-    def cast(self, target: SessionActor, request: Request) -> bool:
-        """Give a session a signal of the program's, at least once; False when it has to wait for room, or for a process."""
-
-        def failed(error: ProcessionError) -> None:
-            self._engine.reactor.call_soon(partial(self._lost, target, "cast", error))
-
-        return target.calls.cast(request, failed)
-
-    def _undelivered(self, sender: SessionActor, target: SessionActor, error: ProcessionError) -> None:
-        if isinstance(error, SessionDied):
-            self._lost(target, "signal", error)
-        else:
-            self._complain(sender, error)
+    def _set_aside(self, target: SessionActor, signal: bytes, error: ProcessionError) -> None:
+        if not self._engine.closed:
+            target.casts.set_aside(registry.new_id(), "signal", signal, error)
 
     def _complain(self, sender: SessionActor, error: ProcessionError) -> None:
         """Tell a session that what its agent asked for was not done; an event, when it cannot be told."""
@@ -406,17 +459,21 @@ class Families:
             return
         code = "mailbox_full" if isinstance(error, MailboxFull) else error.code
         if sender.is_ending:
-            self._lost(sender, "error", error)
+            self.lost(sender, "error", error)
             return
         message = cut(error.message, _TEXT_CHARS_MAX)
         self._post_own(sender.id, "error", {"code": code, "message": message, "context": "directive"}, wait=False)
 
-    def _lost(self, target: SessionActor, what: str, error: ProcessionError) -> None:
-        """Set a signal aside: it was running at two deaths, or there is nobody who could take it."""
+    def lost(self, target: SessionActor, what: str, error: ProcessionError) -> None:
+        """Tell that a signal reached nobody who could take it; it is over."""
         if not self._engine.closed:
-            kind = "session.signal_set_aside" if isinstance(error, SessionDied) else "session.signal_lost"
             self._engine.events.emit(
-                kind, target.id, target.incarnation, about=what, code=error.code, text=error.message[:500]
+                "session.signal_lost",
+                target.id,
+                target.incarnation,
+                about=what,
+                code=error.code,
+                text=error.message[:500],
             )
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any, Final
 
 from procession.host.core.call_ledger import Entry
+from procession.host.core.journal_entries import Outcome
 from procession.ipc.core.backend import Done, Request
 from procession.ipc.core.bounds import (
     INLINE_BYTES_MAX,
@@ -30,10 +31,27 @@ class HostCall(Entry):
 
     size: what it takes of the mailbox; a payload that lies in the arena is not in there. repeats: how often it may still be
     begun again after the death of a process that had begun it: a cast once, a call never. telling: of one that nobody waits
-    for, from its first item on: its outcome is told after them.
+    for, from its first item on: its outcome is told after them. twins: the same call, made again while it is open; is_twin:
+    it is one. kept: its outcome as it is kept, once it is. changed: a change of state that it led to has come, and is
+    kept; None: that is not known yet.
     """
 
-    __slots__ = ("body", "done", "gate", "items", "outcome", "overdue", "region", "repeats", "request", "telling")
+    __slots__ = (
+        "body",
+        "changed",
+        "done",
+        "gate",
+        "is_twin",
+        "items",
+        "kept",
+        "outcome",
+        "overdue",
+        "region",
+        "repeats",
+        "request",
+        "telling",
+        "twins",
+    )
 
     def __init__(self, request: Request, body: bytes, done: Done | None, now: float) -> None:
         op, payload = request.op, request.payload
@@ -51,3 +69,7 @@ class HostCall(Entry):
         self.overdue = False  # its session is being ended because of it
         self.telling: Telling | None = None
         self.region: int | None = None  # where its payload lies in the arena
+        self.twins: list[HostCall] | None = None
+        self.is_twin = False
+        self.kept: Outcome | None = None
+        self.changed: bool | None = False

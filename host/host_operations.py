@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from procession.host import registry as rules
+from procession.host.call_errors import not_durable
 from procession.host.follows import Follows
 from procession.host.session import SessionActor
+from procession.host.session_keeping import State
 from procession.ipc.core.backend import Request, Response
 from procession.ipc.core.errors import InvalidRequest, PermissionDenied, ProcessionError, SandboxUnavailable
 from procession.ipc.core.names import check_name, default_name
 from procession.ipc.core.operations import (
+    DURABILITIES,
+    AsideBody,
+    AsideList,
     AuditBody,
     AuditList,
     CallList,
@@ -36,16 +42,20 @@ from procession.ipc.core.operations import (
     SessionRef,
     SignalList,
     StartBody,
+    StateDone,
     StopBody,
 )
 from procession.ipc.core.records import KillReceipt, Permissions
 
 if TYPE_CHECKING:
+    from procession.host.core.session_record import SessionRecord
     from procession.host.engine import Engine, HostTicket
+    from procession.host.moving import Moving
 
-Finish = Callable[[msgspec.Struct | ProcessionError], None]
+Finish = Callable[[msgspec.Struct | Response | ProcessionError], None]
 #: Sessions that are stopped at once when a host closes; the others follow in reverse order of their start.
 _CLOSE_PARALLEL: Final = 32
+_MOVES: Final = frozenset(("export_session", "import_session", "fork_session"))
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -55,6 +65,7 @@ class HostOperations:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.follows = Follows(engine)
+        self._moving: Moving | None = None  # made for the first archive or fork
         self._reads: dict[str, Callable[[Request], msgspec.Struct | None]] = {
             "find_session": self._find,
             "list_sessions": self._list,
@@ -77,15 +88,20 @@ class HostOperations:
             "remove_session": self._remove,
             "stop_session": self._stop,
             "kill_session": self._kill,
+            "hibernate_session": self._hibernate,
             "restart_session": self._restart,
             "touch": self._touch,
+            "aside": self._aside,
+            "state": self._state,
             "shutdown": self._shutdown,
+            "restart_host": self._restart_host,
         }
 
     def answer(self, request: Request) -> Response | None:
         """Answer a row that only reads; None for one that has to be done in the loop. Raises ProcessionError."""
         if request.op.name == "state":
-            return Response(_encode(Nothing()), self._actor(request).state())
+            actor = self._actor(request)
+            return Response(_state_of(actor), actor.keeping.state()) if actor.keeping.fold is not None else None
         read = self._reads.get(request.op.name)
         if read is None:
             return None
@@ -97,7 +113,22 @@ class HostOperations:
         if request.op.streams:
             self.follows.begin(request, done, ticket)
             return
+        if request.op.name in _MOVES:
+            self._moves().begin(request, done, ticket)
+            return
         self._acts[request.op.name](request, done)
+
+    def _moves(self) -> Moving:
+        if self._moving is None:
+            from procession.host.moving import Moving
+
+            self._moving = Moving(self._engine)
+        return self._moving
+
+    def close(self) -> None:
+        """Wait for what is done in threads of their own; the host is closed, and no session is left."""
+        if self._moving is not None:
+            self._moving.close()
 
     def _actor(self, request: Request) -> SessionActor:
         return self._engine.registry.find(request.session)
@@ -166,9 +197,13 @@ class HostOperations:
         return self._engine.tools.audit(self._actor(request).id if request.session else None, body)
 
     # --- acts -----------------------------------------------------------------------------------------------
-    def make(self, spec: StartBody) -> SessionActor:
-        """Check a child spec and list its session, which is not started yet. Raises as `start_session`."""
+    def make(self, spec: StartBody, *, state: bytes = b"", record: SessionRecord | None = None) -> SessionActor:
+        """Check a child spec and list its session, which is not started yet. Raises as `start_session`.
+
+        state: what it goes on with that was another one's. record: of one that is made at rest.
+        """
         check_sandbox(spec.sandbox)
+        check_idle(spec)
         ident = rules.check_id(spec.id) if spec.id else rules.new_id()
         folder = None
         if spec.project is not None:
@@ -178,9 +213,39 @@ class HostOperations:
                 )
             folder = rules.folder_key(spec.project)
         name = check_name(spec.name or default_name(spec.project, ident))
-        actor = SessionActor(self._engine, spec, ident, name)
+        if spec.durability and spec.durability not in DURABILITIES:
+            raise InvalidRequest(f"{spec.durability[:80]!r} is no durability", code="invalid_durability")
+        journal = self._engine.journal
+        if journal is None and spec.durability not in ("", "memory"):
+            raise not_durable(spec.durability)
+        refusal = None if journal is None else journal.refusal()
+        if refusal is not None:
+            raise refusal
+        actor = SessionActor(self._engine, spec, ident, name, record)
         self._engine.registry.add(actor, folder)
+        if state or record is not None:
+            actor.keeping.begin_with(state)
+        actor.keeping.create()
         return actor
+
+    def _state(self, request: Request, done: Finish) -> None:
+        """Read a state that is only on disk."""
+        actor = self._actor(request)
+
+        def was_read(found: State | ProcessionError) -> None:
+            done(found if isinstance(found, ProcessionError) else Response(_state_of(actor), found[0] or None))
+
+        actor.keeping.read(None, was_read)
+
+    def _aside(self, request: Request, done: Finish) -> None:
+        body = request.body
+        assert isinstance(body, AsideBody)
+        casts = self._actor(request).casts
+        if body.retry:
+            casts.retry(body.retry)
+        if body.drop:
+            casts.drop(body.drop)
+        done(AsideList(signals=casts.aside()))
 
     def _start(self, request: Request, done: Finish) -> None:
         spec = request.body
@@ -195,26 +260,39 @@ class HostOperations:
             if known is not None:
                 done(self._ref(known))
                 return
-        actor = self.make(spec)
+        self._engine.slots.have(lambda: self.start(self.make(spec), done), done, timeout_s=request.timeout_s)
+
+    def start(self, actor: SessionActor, done: Finish) -> None:
+        """Start a session that was just made; one that does not come up is taken off the list again."""
 
         def started(error: ProcessionError | None) -> None:
-            if error is not None:
-                self._engine.registry.remove(actor)
-                self._engine.idle.forget(actor.id)
-                actor.forget()
-            done(error or self._ref(actor))
+            if error is None:
+                done(self._ref(actor))
+                return
+            self._engine.registry.remove(actor)
+            self._engine.idle.forget(actor.id)
+            actor.forget()
+            actor.keeping.delete(lambda _: done(error))
 
         actor.start(started)
 
     def _restart(self, request: Request, done: Finish) -> None:
         actor = self._actor(request)
-        self._engine.registry.reclaim(actor)
-        actor.restart(lambda error: done(error or self._ref(actor)))
+
+        def restart() -> None:
+            self._engine.registry.reclaim(actor)
+            actor.restart(lambda error: done(error or self._ref(actor)))
+
+        self._engine.slots.have(restart, done, timeout_s=request.timeout_s)
 
     def _resume(self, request: Request, done: Finish) -> None:
         actor = self._engine.registry.find(request.session, stopped_first=True)
-        self._engine.registry.reclaim(actor)
-        actor.resume(lambda error: done(error or self._ref(actor)))
+
+        def resume() -> None:
+            self._engine.registry.reclaim(actor)
+            actor.resume(lambda error: done(error or self._ref(actor)))
+
+        self._engine.slots.have(resume, done, timeout_s=request.timeout_s)
 
     def _stop(self, request: Request, done: Finish) -> None:
         body = request.body
@@ -225,15 +303,24 @@ class HostOperations:
         """End a session for good, and the children that end with it; `done` is told when all of them are over."""
 
         def stopped(receipt: KillReceipt | ProcessionError) -> None:
+            def over() -> None:
+                self._engine.families.after(actor.id, lambda: done(receipt))
+
             if actor.spec.temporary:
-                self._forget(actor)
-            self._engine.families.after(actor.id, lambda: done(receipt))
+                self._forget(actor, over)
+            else:
+                over()
 
         actor.stop(grace_s, stopped, reason)
 
     def _kill(self, request: Request, done: Finish) -> None:
         actor = self._actor(request)
         actor.kill(lambda receipt: self._engine.families.after(actor.id, lambda: done(receipt)))
+
+    def _hibernate(self, request: Request, done: Finish) -> None:
+        self._actor(request).hibernate(
+            lambda outcome: done(outcome if isinstance(outcome, ProcessionError) else Nothing())
+        )
 
     def _remove(self, request: Request, done: Finish) -> None:
         self.remove(self._actor(request), lambda: done(Nothing()))
@@ -242,20 +329,25 @@ class HostOperations:
         """End a session and delete its data; `then` is called when that is done."""
 
         def stopped(_: KillReceipt | ProcessionError) -> None:
-            self._forget(actor)
-            self._engine.families.after(actor.id, then)
+            self._forget(actor, lambda: self._engine.families.after(actor.id, then))
 
         actor.stop(1.0, stopped)
 
-    def _forget(self, actor: SessionActor) -> None:
+    def _forget(self, actor: SessionActor, then: Callable[[], None]) -> None:
+        """Take a session off every list, its data with it; `then` is called once none of it can come back."""
         self._engine.registry.remove(actor)
         actor.forget()
         self._engine.families.forget(actor.id)
         self._engine.idle.forget(actor.id)
         self._engine.tools.forget(actor.id)
-        self._engine.folder.remove_session(actor.id)
         self._engine.events.emit("session.removed", actor.id, actor.incarnation)
         self.follows.end(None, actor.id)
+
+        def deleted(_: ProcessionError | None) -> None:
+            self._engine.folder.remove_session(actor.id)
+            then()
+
+        actor.keeping.delete(deleted)
 
     def _touch(self, request: Request, done: Finish) -> None:
         self._engine.idle.touch(self._actor(request))
@@ -263,14 +355,20 @@ class HostOperations:
 
     def _shutdown(self, _: Request, done: Finish) -> None:
         """`procession down`: the answer goes out first, then the host ends. A host inside a program is that program's."""
-        stop = self._engine.on_shutdown
-        if stop is None:
+        self._leave(self._engine.on_shutdown, done)
+
+    def _restart_host(self, _: Request, done: Finish) -> None:
+        """`procession restart --host`: the same, and whoever runs it starts it again."""
+        self._leave(self._engine.on_restart, done)
+
+    def _leave(self, leave: Callable[[], None] | None, done: Finish) -> None:
+        if leave is None:
             raise PermissionDenied(
                 f"this host belongs to the program with pid {self._engine.pid}; only that program ends it",
                 hint="close it there, or end that program",
             )
         done(Nothing())
-        stop()
+        leave()
 
     # --- all of them ----------------------------------------------------------------------------------------
     def close_all(self, done: Callable[[], None]) -> None:
@@ -300,6 +398,20 @@ class HostOperations:
         """End every session without waiting."""
         for actor in self._engine.registry.all():
             actor.kill_now()
+
+
+def _state_of(actor: SessionActor) -> bytes:
+    """Say whose a state is, whose bytes go with it."""
+    return _encode(StateDone(agent=actor.spec.agent or ("by value" if actor.spec.agent_code else "")))
+
+
+def check_idle(spec: StartBody) -> None:
+    """Refuse times that are none, and sizes; the faces have said so better. Raises InvalidRequest."""
+    for seconds in (spec.idle_timeout_s, spec.hibernate_after_s):
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise InvalidRequest(f"{seconds} seconds are no time to be idle", code="invalid_timeout")
+    if spec.recycle_above is not None and spec.recycle_above < 0:
+        raise InvalidRequest(f"{spec.recycle_above} bytes are no size", code="invalid_limit")
 
 
 def check_sandbox(sandbox: str) -> None:

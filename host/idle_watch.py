@@ -1,8 +1,9 @@
-"""The shell of the idle timeout: it looks at the sessions that have one, asks those that seem idle, and ends those that are.
+"""The shell of idleness: it looks at sessions that may not be idle for ever, asks those that seem so, and acts on what follows.
 
-It is *not* hibernation: a session that is ended for this is stopped, as by `stop_session`, with idle_timeout as its reason.
-Rules: the reactor's thread only; what has children, an owner, a call, a run or a command is not idle; nothing but a ready
-session is judged.
+One that has an idle timeout is stopped, as by `stop_session`, with idle_timeout as its reason; any other is put to sleep after
+a while, and wakes on the next call. It is *not* where that is judged (core/idleness.py). Rules: the reactor's thread only; what
+has a call, a run, a command, or anything to come is not idle; who is attached, and children, keep a session from being stopped
+but not from sleeping, which they do not notice; who follows it does neither.
 """
 
 from __future__ import annotations
@@ -10,20 +11,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from procession.host.core.idleness import Idleness, Look
-from procession.ipc.core.backend import Outcome, Request, Response
+from procession.host.core.idleness import Idleness, Look, Said
 from procession.ipc.core.bounds import STOP_GRACE_S
-from procession.ipc.core.operations import OPERATIONS, Nothing, ProcessList
+from procession.ipc.core.operations import QuietDone
+from procession.ipc.transport.reactor import Timer
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine
     from procession.host.session import SessionActor
 
 REASON: Final = "idle_timeout"
-_PROCESSES: Final = OPERATIONS["processes"]
-_read_processes = msgspec.msgpack.Decoder(ProcessList).decode
 
 
 class IdleWatch:
@@ -33,14 +30,15 @@ class IdleWatch:
         self._engine = engine
         self._reactor = engine.reactor
         self._watched: dict[str, Idleness] = {}
+        self._timers: dict[str, Timer] = {}
 
     def watch(self, actor: SessionActor) -> None:
-        """Look at a session that is ready, if it has an idle timeout, until it is at rest."""
-        timeout_s = actor.spec.idle_timeout_s
+        """Look at a session that is ready, if it may not be idle for ever, until it is at rest for good."""
+        end_after_s, sleep_after_s = actor.spec.idle_timeout_s, actor.hibernate_after_s
         if actor.id in self._watched:
             self.touch(actor)
-        elif timeout_s is not None:
-            self._watched[actor.id] = Idleness(timeout_s, self._reactor.now())
+        elif end_after_s is not None or sleep_after_s is not None:
+            self._watched[actor.id] = Idleness(end_after_s, sleep_after_s, self._reactor.now())
             self._later(actor)
 
     def touch(self, actor: SessionActor) -> None:
@@ -49,58 +47,72 @@ class IdleWatch:
         if idleness is not None:
             idleness.touch(self._reactor.now())
 
+    def start_afresh(self) -> None:
+        """Nobody was idle while the host was gone."""
+        for idleness in self._watched.values():
+            idleness.touch(self._reactor.now())
+
+    def asleep(self, actor: SessionActor) -> None:
+        """Look no more at a session that sleeps, unless it may not do so for ever."""
+        if actor.spec.idle_timeout_s is None:
+            self.forget(actor.id)
+
     def forget(self, session: str) -> None:
         """Look at it no more."""
         self._watched.pop(session, None)
+        timer = self._timers.pop(session, None)
+        if timer is not None:
+            timer.cancel()
 
     def _later(self, actor: SessionActor) -> None:
-        period_s = self._watched[actor.id].period_s
-        self._reactor.call_at(self._reactor.now() + period_s, partial(self._look, actor))
+        idleness = self._watched.get(actor.id)
+        if idleness is not None:
+            due = self._reactor.now() + idleness.period_s
+            self._timers[actor.id] = self._reactor.call_at(due, partial(self._look, actor))
 
     def _look(self, actor: SessionActor) -> None:
         idleness = self._watched.get(actor.id)
         if idleness is None or self._engine.closed:
             return
-        if not actor.running:
+        if not actor.running and not (actor.is_asleep and idleness.end_after_s is not None):
             self.forget(actor.id)
             return
-        if idleness.look(self._seen(actor), self._reactor.now()) == "wait":
-            self._later(actor)
-            return
-        request = Request(_PROCESSES, actor.id, Nothing(), None, _PROCESSES.timeout_s)
-        actor.calls.submit(request, lambda outcome: self._reactor.call_soon(partial(self._answered, actor, outcome)))
+        match idleness.look(self._seen(actor), self._reactor.now()):
+            case "ask":
+                self._engine.lulls.ask(actor, partial(self._answered, actor))
+            case "end":
+                self._end(actor)
+                self._later(actor)
+            case _:
+                self._later(actor)
 
     def _seen(self, actor: SessionActor) -> Look:
         calls, process = actor.calls, actor.process
         page = process.page() if actor.phase == "ready" and process is not None else None
-        busy = (
-            page is None
-            or page.runs > 0
-            or actor.owners > 0
-            or calls.open > 0
-            or calls.waiting > 0
-            or bool(self._engine.families.family.children_of(actor.id))
+        asleep = actor.phase == "hibernated"
+        return Look(
+            calls.made,
+            busy=not asleep and (page is None or page.runs > 0 or not calls.is_clear or calls.waiting > 0),
+            wanted=actor.owners > 0 or bool(self._engine.families.family.children_of(actor.id)),
+            asleep=asleep,
         )
-        return Look(calls.made, busy)
 
-    def _answered(self, actor: SessionActor, outcome: Outcome) -> None:
+    def _answered(self, actor: SessionActor, quiet: QuietDone | None) -> None:
         idleness = self._watched.get(actor.id)
         if idleness is None or self._engine.closed:
             return
-        seen = self._seen(actor)
-        if idleness.answered(Look(seen.calls, seen.busy or _has_commands(outcome)), self._reactor.now()) == "end":
-            self._engine.operations.end(actor, STOP_GRACE_S, _ignore, REASON)
+        said = Said(busy=True) if quiet is None else Said(bool(quiet.busy or quiet.due), bool(quiet.holds))
+        match idleness.answered(said, self._seen(actor), self._reactor.now()):
+            case "end":
+                self._end(actor)
+            case "sleep":
+                actor.sleep(quiet)
+            case _:
+                pass
         self._later(actor)
 
-
-def _has_commands(outcome: Outcome) -> bool:
-    """Say whether commands run in the session; one that did not say is taken to be busy."""
-    if not isinstance(outcome, Response):
-        return True
-    try:
-        return any(one.running for one in _read_processes(outcome.body).processes)
-    except msgspec.MsgspecError:
-        return True
+    def _end(self, actor: SessionActor) -> None:
+        self._engine.operations.end(actor, STOP_GRACE_S, _ignore, REASON)
 
 
 def _ignore(_: object) -> None:

@@ -260,14 +260,14 @@ class Incarnation:
         self._drop_fds()
 
     # --- orders ---------------------------------------------------------------------------------------------
-    def shut_down(self, grace_s: float) -> None:
+    def shut_down(self, grace_s: float, *, for_good: bool = True) -> None:
         """Ask the session to end by itself."""
         channel = self.channel
         if channel is None or channel.closed:
             self.kill()
             return
         with channel.lock:
-            channel.connection.send(Shutdown(self.number, grace_s), control=True)
+            channel.connection.send(Shutdown(self.number, grace_s, for_good), control=True)
             channel.flush()
 
     def kill(self) -> None:

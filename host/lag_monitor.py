@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from procession.ipc.core import gap
 from procession.ipc.transport.reactor import Reactor
 
 LAG_WARN_S: Final = 0.1
@@ -36,9 +37,13 @@ class LagMonitor:
 
     def _watch(self) -> None:
         reported: float | None = None
+        looked_at = self._reactor.now()
         while not self._stop.wait(_PERIOD_S):
-            since = self._reactor.busy_since()
-            if since is None:
+            since, before = self._reactor.busy_since(), looked_at
+            looked_at = self._reactor.now()
+            if since is None or gap.lost_s(
+                looked_at - before, gap.HOST_GAP_S
+            ):  # we were gone ourselves: nobody blocked anything
                 continue
             lag = self._reactor.now() - since
             self.lag_s_max = max(self.lag_s_max, lag)

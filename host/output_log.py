@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from procession.ipc.core.bounds import OUTPUT_RING_BYTES, STDERR_TAIL_BYTES
 from procession.ipc.core.records import OutputChunk
 
 #: A chunk of no bytes still costs an object: this many of them at most.
 CHUNKS_MAX = 4096
+#: What one costs beside its bytes, about.
+CHUNK_BYTES = 200
 
 Follower = Callable[[OutputChunk], None]
 
@@ -24,7 +26,7 @@ class OutputLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._chunks: deque[OutputChunk] = deque()
+        self._chunks: Collection[OutputChunk] = ()  # a deque as soon as there is anything
         self._bytes = 0
         self._crash = b""
         self.dropped_bytes = 0
@@ -35,6 +37,8 @@ class OutputLog:
     def add(self, chunk: OutputChunk) -> None:
         """Keep a chunk and hand it to the followers."""
         with self._lock:
+            if type(self._chunks) is not deque:
+                self._chunks = deque(self._chunks)
             self._chunks.append(chunk)
             self._bytes += len(chunk.data)
             self.dropped_bytes += chunk.dropped
@@ -69,6 +73,20 @@ class OutputLog:
         with self._lock:
             data = b"".join(c.data for c in list(self._chunks)[-64:])
         return "\n".join(data[-STDERR_TAIL_BYTES:].decode("utf-8", "replace").splitlines()[-count:])
+
+    def shrink(self, bytes_max: int) -> None:
+        """Keep only the last chunks that fit into so many bytes, each with what it costs; the rest is counted as dropped."""
+        with self._lock:
+            kept: list[OutputChunk] = []
+            left = bytes_max
+            for chunk in reversed(tuple(self._chunks)):
+                left -= len(chunk.data) + CHUNK_BYTES
+                if left < 0:
+                    break
+                kept.append(chunk)
+            size = sum(len(chunk.data) for chunk in kept)
+            self.dropped_bytes += self._bytes - size
+            self._chunks, self._bytes = tuple(reversed(kept)), size
 
     def follow(self, follower: Follower) -> tuple[int, tuple[OutputChunk, ...]]:
         """Hand `follower` every chunk from now on; returns its number and what came before, with nothing in between."""

@@ -79,11 +79,22 @@ class Registry:
         Raises SessionLimitReached, then AlreadyExists: session_exists, then project_already_open.
         """
         with self._lock:
-            self._check_slot(actor)
-            if actor.id in self._sessions:
-                raise AlreadyExists(f"a session with the id {actor.id} exists", code="session_exists", session=actor.id)
+            if actor.holds_slot:
+                self._check_slot(actor)
+            self.check_free(actor.id)
             actor.folder = folder
             self._check_folder(actor)
+            self._sessions[actor.id] = actor
+
+    def check_free(self, ident: str) -> None:
+        """Raise AlreadyExists (session_exists) for the id of a session that is there."""
+        if ident in self._sessions:
+            raise AlreadyExists(f"a session with the id {ident} exists", code="session_exists", session=ident)
+
+    def take_up(self, actor: SessionActor, folder: FolderKey | None) -> None:
+        """List a session of a former host, which checked it when it was made."""
+        with self._lock:
+            actor.folder = folder
             self._sessions[actor.id] = actor
 
     def reclaim(self, actor: SessionActor) -> None:

@@ -8,10 +8,11 @@ what says otherwise.
 from __future__ import annotations
 
 import os
-import signal
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import msgspec
 
 from procession.host import clock
 from procession.host.core import lifecycle
@@ -36,33 +37,37 @@ from procession.host.core.lifecycle_values import (
     SendShutdown,
     SettleCalls,
 )
-from procession.host.core.state_fold import StateFold, named_in
+from procession.host.core.recycling import RECYCLE_PATIENCE_S
+from procession.host.core.session_record import SessionRecord
 from procession.host.host_call import HostCall
 from procession.host.incarnation import Incarnation, Owner, boot_message
 from procession.host.options import with_tools
 from procession.host.output_log import OutputLog
 from procession.host.payload_arena import PayloadArena
 from procession.host.session_calls import SessionCalls
+from procession.host.session_casts import SessionCasts
+from procession.host.session_ends import exit_of_record, report_of
 from procession.host.session_fds import ARENA_BYTES
+from procession.host.session_keeping import SessionKeeping
+from procession.host.session_lull import why_awake
 from procession.host.signal_log import SignalLog
-from procession.ipc.core.agent_keys import SERVER_KEYS
-from procession.ipc.core.bounds import BOOT_EXIT, ESCALATE_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
+from procession.ipc import kill_points
+from procession.ipc.core.bounds import BOOT_EXIT, PAYLOAD_BYTES_MAX, STOP_GRACE_S, WIRE_VERSION
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import (
     HostLost,
+    InvalidRequest,
     InvalidTransition,
     ProcessionError,
-    ProtocolError,
     SessionDied,
-    SessionLimitReached,
     SessionNotRunning,
     StartFailed,
 )
 from procession.ipc.core.limits import merge
 from procession.ipc.core.messages import Effect, Ended, Notice, Ready
-from procession.ipc.core.operations import StartBody, StoryDone
-from procession.ipc.core.records import EndKind, KillReceipt, RunReport, SessionStatus
-from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy, exit_of
+from procession.ipc.core.operations import QuietDone, StartBody, StoryDone
+from procession.ipc.core.records import KillReceipt, RunReport, SessionStatus
+from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy
 from procession.ipc.transport.reactor import Timer, tell_surprise
 
 if TYPE_CHECKING:
@@ -71,38 +76,42 @@ if TYPE_CHECKING:
 Up = Callable[["ProcessionError | None"], None]
 Over = Callable[["KillReceipt | ProcessionError"], None]
 
-#: Changes of an agent's state are folded this much after the first of them, unless there are many or somebody asks.
-SETTLE_S: Final = 0.05
-#: The record of a code session, as its key stands in ops that change it.
-_RECORD: Final = b"\xa7session"
+#: Of its output, and of the signals it told: what is kept of a session that sleeps, and so costs its host next to nothing.
+ASLEEP_BYTES_MAX: Final = 4 * 1024
+#: Of its calls that are over.
+CALLS_ASLEEP: Final = 8
 #: What somebody can do who is told that there is no process, and why.
 _HINTS: dict[str, str] = {
     "failed": "story() tells what happened; restart() tries again",
     "stopped": "resume_session() brings it back, with its data",
     "finished": "resume_session() brings it back, with its data",
 }
-_CAUSES: dict[str, EndKind] = {"memory": "memory", "cpu": "cpu", "processes": "processes", "asked": "cancelled"}
 
 
 class SessionActor:
     """See the module's text."""
 
-    def __init__(self, engine: Engine, spec: StartBody, ident: str, name: str) -> None:
+    def __init__(
+        self, engine: Engine, spec: StartBody, ident: str, name: str, record: SessionRecord | None = None
+    ) -> None:
         self.id = ident
         self.name = name
         self.spec = spec
-        self.created_at = clock.wall()
+        self.created_at = clock.wall() if record is None else record.created_at
         self.folder: tuple[int, int] | None = None
         self.project = spec.project or str(engine.folder.session_folder(ident))
         self.limits = merge(spec.limits, engine.options.limits)
         self.output = OutputLog()
         self.signals = SignalLog(ident)
         self.statuses = SignalLog(ident, kept=0)
-        self.fold = StateFold(b"" if spec.agent or spec.agent_code else spec.state)
-        self.last_report: RunReport | None = None
+        self.last_report: RunReport | None = None if record is None else record.last_report
         self.health = ""
         self.owners = 0
-        """Who is attached: it does not become idle."""
+        """Who is attached: it is not stopped for being idle."""
+        given_s, options = spec.hibernate_after_s, engine.options
+        self.hibernate_after_s = options.hibernate_after_s if given_s == 0 else given_s
+        self.recycled_at: float | None = None
+        self.recycle_above = options.recycle_above if spec.recycle_above == 0 else spec.recycle_above
         self._engine = engine
         self._reactor = engine.reactor
         self._made_at = self._reactor.now()
@@ -116,7 +125,24 @@ class SessionActor:
             commit=self._commit,
             followed=lambda: (self.signals.is_followed, self.statuses.is_followed),
         )
+        self.keeping = SessionKeeping(engine, self, record)
+        self.casts = SessionCasts(engine, self)
+        self.was_up = record is not None and record.was_up
+        """Whether it had a process when the former host was closed, or lost."""
+        self.calls.breach = self.keeping.broken
+        self.calls.refused = self._not_kept
+        self.calls.go_back = self.keeping.go_back
         self._state = Lifecycle(policy=RestartPolicy(type=spec.restart))
+        if record is not None:
+            self._state = lifecycle.recovered(
+                self._state.policy,
+                record.phase,
+                incarnation=record.incarnation,
+                restarts=record.restarts,
+                reason=record.reason or "its host was lost",
+            )
+            for chunk in record.output:
+                self.output.add(chunk)
         self._incarnation: Incarnation | None = None
         self._asked: Callable[[], None] | None = (
             None  # withdraws a start that waits at the gate; None: it waits for nobody
@@ -128,9 +154,9 @@ class SessionActor:
         self._up: list[Up] = []
         self._over: list[Over] = []
         self._timers: dict[str, Timer] = {}
-        self._events: deque[LifecycleEvent] = deque()
+        self._events: list[LifecycleEvent] = []
         self._stepping = False
-        self._settling = False
+        self._is_waking = False
         self._last_word = ""
         """Why it was asked to end, for good."""
 
@@ -156,10 +182,29 @@ class SessionActor:
         return self._state.phase in ("starting", "ready", "backoff", "stopping")
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether it has no process, and gets none by itself."""
+        return not self.running and self._state.phase not in ("new", "gone")
+
+    def check_awake(self) -> None:
+        """Refuse a question while it is at rest: its state answers that, and nothing is woken. Raises SessionNotRunning."""
+        if self.is_at_rest:
+            raise SessionNotRunning(
+                f"the session has no process: it is {self._state.phase}", session=self.id, code="at_rest"
+            )
+
+    @property
     def is_ending(self) -> bool:
-        """Whether it is at rest, or will be when its process is over."""
+        """Whether it is at rest, or will be when its process is over; what sleeps is only asleep."""
         state = self._state
+        if state.is_asleep:
+            return False
         return not self.running or (state.phase == "stopping" and state.intent != "run")
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it is hibernated, or will be when its process is over."""
+        return self._state.is_asleep
 
     @property
     def why_at_rest(self) -> str:
@@ -213,20 +258,8 @@ class SessionActor:
             parent=family.parent_of(self.id),
             orphaned_from=family.former_parents.get(self.id),
             partition=self.spec.partition,
+            number=self.keeping.number,
         )
-
-    def state(self) -> bytes | None:
-        """Return its agent's state as it was last committed, encoded; None when nothing is known of it.
-
-        Raises ProtocolError when what the session said of it does not fold: it is ended for that.
-        """
-        try:
-            with self.calls.lock:
-                return self.fold.without(SERVER_KEYS) if self.fold.is_known else None
-        except ProtocolBreach as breach:
-            reason = breach.reason
-            self._reactor.call_soon(lambda: self._breach(self.incarnation, reason))
-            raise ProtocolError(f"the session's state cannot be read: {reason}", session=self.id, ran="no") from None
 
     def tell(self) -> StoryDone:
         """Tell its story: how it came to be as it is."""
@@ -264,6 +297,53 @@ class SessionActor:
         self._over.append(done)
         self._step(LifecycleEvent("kill", grace_s=0.0))
 
+    def hibernate(self, done: Over) -> None:
+        """Give its process back, if it needs it for nothing; it wakes on the next call.
+
+        `done` gets InvalidRequest (session_busy) when it needs it, SessionNotRunning when it is over.
+        """
+        if self._state.phase == "ready":
+            self._engine.lulls.ask(self, partial(self._hibernate_if_quiet, done))
+            return
+        self._over.append(done)
+        self._step(LifecycleEvent("hibernate"))
+
+    def _hibernate_if_quiet(self, done: Over, said: QuietDone | None) -> None:
+        if self._state.phase != "ready":  # something else became of it meanwhile
+            self.hibernate(done)
+        elif not self.sleep(said, done):
+            done(self._is_busy(why_awake(said) or "calls came meanwhile"))
+
+    def sleep(self, said: QuietDone | None, done: Over | None = None) -> bool:
+        """Put it to sleep, while its calls are held; False, and nothing is done, when something keeps it awake."""
+        if why_awake(said) or self.calls.waiting > 0:
+            return False
+        if done is not None:
+            self._over.append(done)
+        self._step(LifecycleEvent("hibernate"))
+        if self.calls.waiting > 0:  # who called until it was not ready any more did not see that
+            self._step(LifecycleEvent("call"))
+        return True
+
+    def recycle(self, rss_bytes: int) -> None:
+        """Replace its process as soon as it is quiet, because it has grown; its calls wait for the next one."""
+
+        def then(said: QuietDone | None) -> None:
+            if self._state.phase == "ready" and said is not None and not said.busy and not said.holds:
+                self.recycled_at = self._reactor.now()
+                self._emit("session.recycled", rss_bytes=rss_bytes, above=self.recycle_above)
+                self._step(LifecycleEvent("restart"))
+
+        self._engine.lulls.ask(self, then, RECYCLE_PATIENCE_S)
+
+    def _is_busy(self, why: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"the session is not idle: {why}",
+            code="session_busy",
+            session=self.id,
+            hint="end that first; stop() and kill() do not ask",
+        )
+
     def close(self, done: Over) -> None:
         """End it because the host closes."""
         self.calls.close(SessionNotRunning("the host is closing", session=self.id, code="closed"))
@@ -279,6 +359,10 @@ class SessionActor:
         if self._incarnation is not None:
             self._step(LifecycleEvent("condemned", exit=why, inc=self.incarnation))
 
+    def wake(self) -> None:
+        """Start it though nobody calls; the reactor's thread."""
+        self._wake()
+
     def _wanted(self) -> None:
         """Somebody called while there is no process (any thread)."""
         if self._state.phase != "ready":
@@ -286,14 +370,23 @@ class SessionActor:
 
     def _wake(self) -> None:
         """Start again because somebody calls, if the host has a slot for it; else all who call are told."""
-        if self._state.phase == "down":
-            try:
-                self._engine.registry.reclaim(self)
-            except SessionLimitReached as error:
-                refusal = error
-                self.calls.refuse_all(lambda: refusal)
-                return
+        if self._state.phase not in ("down", "hibernated"):
+            self._step(LifecycleEvent("call"))
+        elif not self._is_waking:
+            self._is_waking = True
+            wanted = self.calls.waiting or self.casts.pending or self.keeping.has_jobs
+            self._engine.slots.have(self._wake_now, self._not_woken, timeout_s=None if wanted else 0.0)
+
+    def _wake_now(self) -> None:
+        """Take a slot and start. Raises SessionLimitReached, AlreadyExists."""
+        if self._state.phase in ("down", "hibernated") and not self._state.closed:
+            self._engine.registry.reclaim(self)
+        self._is_waking = False
         self._step(LifecycleEvent("call"))
+
+    def _not_woken(self, error: ProcessionError) -> None:
+        self._is_waking = False
+        self.calls.refuse_all(lambda: error)
 
     def _overdue(self, call: HostCall) -> None:
         self._emit("session.overrun", call=call.call_id, op=call.request.op.name)
@@ -303,20 +396,15 @@ class SessionActor:
 
     def _commit(self, ops: bytes) -> None:
         """Take a change of the agent's state; the calls' lock is held. Raises ProtocolBreach."""
-        if self.fold.commit(ops) and not self._settling:
-            self._settling = True
-            self._reactor.call_at(self._reactor.now() + SETTLE_S, self._settle)
-        if _RECORD in ops and not self.spec.agent and not self.spec.agent_code:
-            self.name = named_in(self.fold.state, self.name)
+        self.keeping.commit(ops)
 
-    def _settle(self) -> None:
-        """Fold what waits, while nobody does; ops that are none are found out then, at the latest."""
-        try:
-            with self.calls.lock:
-                self._settling = False
-                self.fold.settle()
-        except ProtocolBreach as breach:
-            self._breach(self.incarnation, breach.reason)
+    def broke(self, reason: str) -> None:
+        """What its process said cannot be: it is ended for that."""
+        self._breach(self.incarnation, reason)
+
+    def _not_kept(self, error: ProcessionError) -> None:
+        """A change of it could not be kept: its process knows more than was acknowledged, so it is ended."""
+        self.condemn(Exit(ExitKind.NOT_KEPT, error.message))
 
     # --- the shell of the lifecycle -------------------------------------------------------------------------
     def _step(self, event: LifecycleEvent) -> None:
@@ -326,7 +414,7 @@ class SessionActor:
         self._stepping = True
         try:
             while self._events:
-                self._one_step(self._events.popleft())
+                self._one_step(self._events.pop(0))
         finally:
             self._stepping = False
 
@@ -340,6 +428,8 @@ class SessionActor:
             return
         if self._state.phase != before:
             self._tell_phase()
+            if self._state.phase not in ("new", "starting", "stopping", "gone"):
+                self._note_phase()
         for action in actions:
             self._do(action)
 
@@ -350,24 +440,49 @@ class SessionActor:
             self._engine.operations.follows.moved(self)
             if self._state.phase == "ready":
                 self._engine.idle.watch(self)
+            elif self._state.phase == "hibernated":
+                self._engine.idle.asleep(self)
         except Exception as problem:  # noqa: BLE001 - a bug of ours: an event, and this session goes on
             tell_surprise(self._reactor, problem, self._tell_phase)
+
+    def _note_phase(self) -> None:
+        """Keep what became of it; at rest it needs no state in memory."""
+        if not self._state.closed:
+            self.was_up = self.running
+        if self.running:
+            self.keeping.save()
+        else:
+            self.calls.when_settled(self._let_go_of_state)
+
+    def _let_go_of_state(self) -> None:
+        if not self.running:
+            self.keeping.drop()
+        if self._state.phase == "hibernated":
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep what people read of a session that sleeps, and no more: there may be thousands."""
+        self.output.shrink(ASLEEP_BYTES_MAX)
+        self.signals.shrink(ASLEEP_BYTES_MAX)
+        self.calls.shrink(CALLS_ASLEEP)
+        if not self.spec.agent and not self.spec.agent_code:
+            self.spec = msgspec.structs.replace(self.spec, state=b"")  # what it began with: its state has gone on since
 
     def _refuse(self, kind: EventKind, error: InvalidTransition) -> None:
         """An event without a cell: whoever asked gets the story, everybody else an event in the log."""
         self._emit("session.invalid_transition", event=kind, text=str(error))
         if kind in ("start", "resume", "restart") and self._up:
             self._up.pop()(error)
-        elif kind in ("stop", "kill", "close", "remove") and self._over:
+        elif kind in ("stop", "kill", "hibernate", "close", "remove") and self._over:
             self._over.pop()(error)
 
     def _do(self, action: Action) -> None:
         match action:
             case Fork(incarnation=number, restart=restart):
                 self._fork(number, restart)
-            case SendShutdown(grace_s=grace_s):
+            case SendShutdown(grace_s=grace_s, for_good=for_good):
                 if self._incarnation is not None:
-                    self._incarnation.shut_down(grace_s)
+                    self._incarnation.shut_down(grace_s, for_good=for_good)
             case KillDomain(abort=abort):
                 self._kill_domain(abort)
             case Abandon():
@@ -382,6 +497,8 @@ class SessionActor:
                     timer.cancel()
             case SettleCalls(keep=keep, kind=kind):
                 self.calls.detach(self._death(), lambda: self._why_not(kind), keep=keep)
+                if self._state.phase == "hibernated" and self.calls.waiting:
+                    self._reactor.call_soon(self._wake)
             case FailPending(kind=kind):
                 self.calls.refuse_all(lambda: self._why_not(kind))
             case Flush():
@@ -414,7 +531,46 @@ class SessionActor:
     def _fork(self, number: int, restart: bool) -> None:
         self.health = self._last_word = ""
         self.output.clear_crash()
-        self._asked = self._engine.starts.ask(self.id, restart, lambda release: self._begin(number, release))
+        if self.keeping.journal is None:
+            self._asked = self._engine.starts.ask(self.id, restart, lambda release: self._begin(number, release))
+        else:
+            self._begin_with_state(number, restart)
+
+    def _begin_with_state(self, number: int, restart: bool) -> None:
+        """Begin once all that was acknowledged is known: nothing waits for the journal, and the state is in memory."""
+        kill_points.reach("mid_spawn")
+        withdraw: list[Callable[[], None]] = []
+        is_withdrawn = False
+
+        def withdrawn() -> None:
+            nonlocal is_withdrawn
+            is_withdrawn = True
+            for one in withdraw:
+                one()
+
+        def settled() -> None:
+            if not is_withdrawn:
+                self.keeping.load(loaded)
+
+        def loaded(error: ProcessionError | None) -> None:
+            if is_withdrawn:
+                return
+            if error is not None:
+                self._asked = None
+                failed = StartFailed(
+                    f"the session's state cannot be restored: {error.message}",
+                    phase="restore",
+                    code=error.code,
+                    hint=error.hint,
+                )
+                self._start_failed(number, failed, False)
+                return
+            asked = self._engine.starts.ask(self.id, restart, lambda release: self._begin(number, release))
+            if asked is not None:
+                withdraw.append(asked)
+
+        self._asked = withdrawn
+        self.calls.when_settled(settled)
 
     def _begin(self, number: int, release: Callable[[], None]) -> None:
         """The gate is open: take a spare, or have a process forked."""
@@ -441,6 +597,15 @@ class SessionActor:
                 number, StartFailed(f"the session's folder cannot be made: {problem}", phase="resources"), False
             )
             return
+        try:
+            state = self.keeping.boot_state()
+        except ProtocolBreach as breach:
+            process.discard()
+            self.keeping.broken(breach.reason)
+            self._start_failed(
+                number, StartFailed(f"its last state cannot be: {breach.reason}", phase="restore"), False
+            )
+            return
         boot = boot_message(
             inc=number,
             session=self.id,
@@ -454,8 +619,8 @@ class SessionActor:
             import_paths=(*options.import_paths, *self.spec.import_paths),
             agent=self.spec.agent,
             agent_code=self.spec.agent_code,
-            fresh=not self.fold.is_known,
-            state=self.fold.encoded if self.fold.is_known else self.spec.state,
+            fresh=state is None,
+            state=self.spec.state if state is None else state,
             responder=self.spec.responder,
             tools=self.spec.tools,
         )
@@ -491,6 +656,8 @@ class SessionActor:
         error.session = self.id
         self._start_error = error
         kind = ExitKind.ZYGOTE_LOST if zygote else ExitKind.START_FAILED
+        if isinstance(error, StartFailed) and error.phase == "restore":
+            kind = ExitKind.NOT_RESTORED
         self._step(LifecycleEvent("start_failed", exit=Exit(kind, error.message), inc=number))
 
     def _breach(self, number: int, reason: str) -> None:
@@ -503,9 +670,14 @@ class SessionActor:
         process = self._incarnation
         self._let_go()
         self.calls.hand_on()  # its last words come before its end
-        self._settle()
-        ended = self._exit_of(record)
-        self.last_report = self._report(process, record, ended)
+        self.keeping.settle()
+        ended = exit_of_record(
+            record, pending=self.calls.started_open > 0
+        )  # what it had not begun makes no end abnormal
+        restored_to = self.keeping.number if not self.keeping.is_unknown else None
+        elapsed_s = self._reactor.now() - process.asked_at if process is not None else 0.0
+        pid = process.pid or None if process is not None else None
+        self.last_report = report_of(record, ended, pid, elapsed_s, self.output.crash_text(), restored_to)
         self._receipt = self.last_report.receipt
         if self._state.ready_at is None and (self._start_error is None or self._start_error.code != "version_skew"):
             doomed = self._state.doomed  # a start that was too slow was ended by us
@@ -519,7 +691,7 @@ class SessionActor:
                     why = tail.rstrip()  # which says it all
                 self._start_error = StartFailed(
                     why,
-                    phase="ready" if doomed else "boot",
+                    phase="ready" if doomed else "boot" if self.keeping.is_unknown else "restore",
                     session=self.id,
                     report=self.last_report,
                 )
@@ -527,61 +699,6 @@ class SessionActor:
         self._step(LifecycleEvent("ended", exit=ended, inc=number))
         if self._incarnation is process:
             self._incarnation = None
-
-    def _exit_of(self, record: Ended | None) -> Exit:
-        pending = self.calls.started_open > 0  # what it had not begun is no reason to call its end abnormal
-        if record is None:
-            return Exit(ExitKind.KEEPER_LOST, "the keeper was lost", pending)
-        if record.cause == "parent_gone":
-            return Exit(ExitKind.ZYGOTE_LOST, "the zygote was lost", pending)
-        if record.cause == "memory":
-            return Exit(ExitKind.MEMORY, "", pending)
-        if record.cause == "fork":  # the keeper was forked, the session was refused; the status is -errno
-            return Exit(ExitKind.START_FAILED, _refused(-record.raw_status))
-        found = exit_of(record.raw_status, pending=pending)
-        if os.WIFEXITED(record.raw_status) and os.WEXITSTATUS(record.raw_status) == ESCALATE_EXIT:
-            return Exit(ExitKind.ESCALATED, "a run could not be proved ended", pending)
-        if found.kind is ExitKind.SIGNAL:
-            return Exit(ExitKind.SIGNAL, _signal_name(os.WTERMSIG(record.raw_status)), pending)
-        return found
-
-    def _report(self, process: Incarnation | None, record: Ended | None, ended_as: Exit) -> RunReport:
-        pid = process.pid or None if process is not None else None
-        if record is None:
-            elapsed = self._reactor.now() - process.asked_at if process is not None else 0.0
-            return RunReport(
-                tool="session",
-                pid=pid,
-                elapsed_s=elapsed,
-                ended="unknown",
-                stderr_tail=self.output.crash_text(),
-                receipt=KillReceipt(keeper_lost=True, method="unknown"),
-            )
-        if record.cause == "fork":
-            return RunReport(tool="session", stderr_tail=ended_as.detail)
-        raw = record.raw_status
-        signalled = os.WIFSIGNALED(raw)
-        ended: EndKind = _CAUSES.get(record.cause, "signal" if signalled else "exit")
-        text = self.output.crash_text()
-        return RunReport(
-            tool="session",
-            pid=pid,
-            elapsed_s=record.elapsed_s,
-            ended=ended,
-            exit_code=None if signalled else os.WEXITSTATUS(raw),
-            signal=_signal_name(os.WTERMSIG(raw)) if signalled else None,
-            peak_memory_bytes=record.peak_memory_bytes,
-            cpu_s=record.cpu_s,
-            stderr_tail=text,
-            stack=text[text.find("Fatal Python error") :] if "Fatal Python error" in text else "",
-            receipt=KillReceipt(
-                found=record.found,
-                left=record.left,
-                method=record.method,
-                elapsed_s=record.end_s,
-                escalated=ended_as.kind is ExitKind.ESCALATED,
-            ),
-        )
 
     def _kill_domain(self, abort: bool) -> None:
         if self._asked is not None:  # it still waits at the gate: there is nothing to end
@@ -612,13 +729,25 @@ class SessionActor:
     def _answer(self, group: str, kind: str) -> None:
         if group == "up":
             waiting, self._up = self._up, []
-            for done in waiting:
-                done(None if kind == "ready" else self._why_not(kind))
+            error = None if kind == "ready" else self._why_not(kind)
+            self._tell_kept(lambda: [done(error) for done in waiting])
         else:
+            kill_points.reach("mid_stop")
             ended, self._over = self._over, []
             receipt, self._receipt = self._receipt, KillReceipt()
-            for over in ended:
-                over(receipt)
+            outcome = receipt if kind == "over" else self._why_not(kind)
+            self._tell_kept(lambda: [over(outcome) for over in ended])
+
+    def _tell_kept(self, tell: Callable[[], object]) -> None:
+        """Tell those who asked, once it is on record; at once where nothing is kept, or nothing can be just now."""
+
+        def saved(_: ProcessionError | None) -> None:
+            tell()
+
+        if self.keeping.journal is None or self._state.phase == "gone":
+            tell()
+        else:
+            self.keeping.save(saved)
 
     def _death(self) -> SessionDied:
         """Make the error of the calls that were with the process when it ended."""
@@ -632,11 +761,16 @@ class SessionActor:
         reason = self._state.reason
         if kind == "start_failed" and self._start_error is not None:
             return self._start_error
+        if kind == "busy":
+            return self._is_busy(
+                f"it is {'being started' if self._state.phase == 'starting' else 'to be started again'}"
+            )
         text = {
             "failed": f"the session has failed: {reason}",
             "stopped": f"the session has finished: {reason}" if reason else "the session was stopped",
             "finished": f"the session has finished: {reason}",
             "killed": "the session was killed",
+            "hibernated": "the session was put to sleep",
             "closed": "the host is closing",
             "removed": "the session was removed",
             "start_failed": f"the session could not be started: {reason}",
@@ -655,7 +789,7 @@ class SessionActor:
             self._engine.families.take(self, message)
 
     def forget(self) -> None:
-        """Let go of everything; the session is off the list."""
+        """Let go of everything; the session is off the list, and out of the journal or never in it."""
         for timer in self._timers.values():
             timer.cancel()
         self.calls.close(SessionNotRunning("the session was removed", session=self.id, code="removed"))
@@ -669,14 +803,3 @@ class SessionActor:
 
 def _nothing() -> None:
     """Release nothing."""
-
-
-def _refused(errno: int) -> str:
-    return f"the session process could not be forked: {os.strerror(errno)}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

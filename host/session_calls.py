@@ -13,18 +13,25 @@ from typing import Any, Final, get_args
 
 from procession.host import call_errors, clock
 from procession.host.call_listing import call_info, past_info
-from procession.host.call_mailbox import Afters, CallMailbox, run_all
+from procession.host.call_mailbox import Afters, run_all
 from procession.host.call_streams import CallStreams
 from procession.host.call_waiting import call_and_wait
 from procession.host.core.allowance import Allowance, Pace
-from procession.host.core.call_ledger import CallLedger, Missed
+from procession.host.core.call_ledger import CallLedger
 from procession.host.host_call import HostCall
+from procession.host.kept_calls import KeptCalls
 from procession.host.payload_arena import PayloadArena
 from procession.ipc.core.backend import Done, Outcome, Request, Response
 from procession.ipc.core.bounds import EVENT_BURST, EVENT_RATE_S
-from procession.ipc.core.errors import CallCycle, HostLost, MailboxFull, MessageTooLarge, ProcessionError, from_data
+from procession.ipc.core.errors import (
+    CallCycle,
+    HostLost,
+    MailboxFull,
+    MessageTooLarge,
+    ProcessionError,
+    SessionRestarting,
+)
 from procession.ipc.core.messages import (
-    EMPTY,
     Arena,
     Commit,
     Effect,
@@ -53,7 +60,7 @@ _EFFECTS: Final = frozenset(get_args(Effect))
 _monotonic = clock.monotonic
 
 
-class SessionCalls(CallMailbox):
+class SessionCalls(KeptCalls):
     """See the module's text. `overdue(call)` asks for the session to be ended, `other(message)` takes what is no call's,
     `commit(ops)` the changes of its agent's state, before the answer that follows them is let out (the lock is held).
     `followed()` says whether its signals are followed, and how its agent is doing.
@@ -71,8 +78,7 @@ class SessionCalls(CallMailbox):
         commit: Callable[[bytes], None],
         followed: Callable[[], tuple[bool, bool]],
     ) -> None:
-        super().__init__(reactor, session, overdue, wake)
-        self._commit = commit
+        super().__init__(reactor, session, overdue, wake, commit)
         self._followed = followed
         self.notices = Allowance(EVENT_RATE_S, EVENT_BURST, _monotonic())
         self._effects = Pace(EFFECT_RATE_S, EFFECT_BURST, _monotonic())
@@ -80,6 +86,7 @@ class SessionCalls(CallMailbox):
         self._others: list[Any] = []
         self._streams = CallStreams(reactor, output)
         self._slowed = False
+        self._asked = 0  # of the calls that were made, by the host itself
 
     # --- a call begins --------------------------------------------------------------------------------------
     def call(self, request: Request) -> Response:
@@ -97,21 +104,28 @@ class SessionCalls(CallMailbox):
             self.accept(call)
         except ProcessionError as error:
             done(error)
+        else:
+            if not call.seq:  # it was answered before
+                self._tell(call, done)
         return call
 
-    def cast(self, request: Request, failed: Callable[[ProcessionError], None]) -> bool:
+    def cast(
+        self, request: Request, failed: Callable[[ProcessionError], None], handled: Callable[[], None] | None = None
+    ) -> bool:
         """Send a signal that nobody waits for; False, and nothing of it is kept, when it cannot be sent at once.
 
         It is in the mailbox until it was handled, and there is no deadline on that: whoever cast it has gone on. failed: gets
-        the error it ends with, in any thread. Raises MessageTooLarge.
+        the error it ends with, in any thread; handled: is told when it ends well. Raises MessageTooLarge, DiskFull.
         """
         with self.lock:
-            if self.channel is None or self._ledger.waiting:
+            if self.channel is None or self.is_held or self._ledger.waiting:
                 return False
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, ProcessionError):
                 failed(outcome)
+            elif handled is not None:
+                handled()
 
         try:
             self.accept(self.make(dataclasses.replace(request, timeout_s=None), done))
@@ -128,25 +142,14 @@ class SessionCalls(CallMailbox):
         for message in messages:
             kind = type(message)
             if kind is Reply:
-                payload = message.payload
-                if type(payload) is Arena:
+                if type(message.payload) is Arena:
                     assert self._arena is not None
-                    self._arena.check(payload)
-                if message.ops != EMPTY:
-                    self._commit(bytes(message.ops))
-                call = ledger.reply(message.seq, message.inc, "ok", _monotonic())
-                if type(call) is HostCall:
-                    self._finish(call, message, after)
-                elif type(payload) is Arena:
-                    self._free(message.inc, payload)
+                    self._arena.check(message.payload)
+                self._replied(message, after)
             elif kind is Failed:
-                error = from_data(message.error)
-                answered = ledger.reply(message.seq, message.inc, error.code, _monotonic())
-                if not isinstance(answered, Missed):
-                    error.session, error.call_id = self.session, answered.call_id
-                    self._finish(answered, error, after)
+                self._replied(message, after)
             elif kind is Commit:
-                self._commit(bytes(message.ops))
+                self._committed(message, after)
             elif kind is StreamOpen:
                 self._streams.open(message, ledger.get(message.seq))
             elif kind is StreamChunk or kind is StreamEnd:
@@ -154,13 +157,16 @@ class SessionCalls(CallMailbox):
                 self._streams.take(message, self.channel, after)
             elif kind in _EFFECTS:
                 pause_s = max(pause_s, self._effects.take(_monotonic(), SPAWN_COST if kind is Spawn else 1))
-                self._pass_on(message)
+                if self._held:
+                    self._held.behind(message)
+                elif not self._refusing:
+                    self._pass_on(message)
             elif self.notices.take(_monotonic()):
                 self._pass_on(message)
             else:
                 pause_s = max(pause_s, SLOWED_S)
-        if pause_s:
-            self._slow_down(pause_s)
+        if pause_s or self._holds_too_much:
+            self._slow_down(pause_s or SLOWED_S)
         if ledger.waiting:
             self._let_in()
         return after
@@ -199,6 +205,41 @@ class SessionCalls(CallMailbox):
             self._slowed = False
             if self.channel is not None:
                 self.channel.hold(False)
+
+    # --- a lull (session_lull.py) ---------------------------------------------------------------------------
+    def hold(self) -> None:
+        """Give the process no more calls: those that come wait, for `release` or for the next process."""
+        with self.lock:
+            self.is_held = self.channel is not None
+
+    def release(self) -> None:
+        """Give the process what waited, in order."""
+        with self.lock:
+            if self.is_held and self.channel is not None:
+                self.is_held = False
+                for call in self._ledger.on_birth(self._ledger.inc):
+                    self._send_again(self.channel, call)
+                self._let_in()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing is with the process, or on its way from it to anybody."""
+        with self.lock:
+            with_process = len(self._ledger) - self._ledger.count("waiting", "queued")
+            return with_process == 0 and not self._others and not self._held
+
+    def ask(self, request: Request, done: Done) -> None:
+        """Make a call of the host's own beside those that are held."""
+        call = self.make(request, done)
+        with self.lock:
+            if self.channel is not None:
+                self._asked += 1
+                self._ledger.open(call)
+                if call.due < self._timer_at:
+                    self._arm(call.due)
+                self._send(self.channel, call, call.timeout_s)
+                return
+        done(SessionRestarting("the session has no process just now", session=self.session))
 
     # --- who follows it -------------------------------------------------------------------------------------
     def tell_followed(self) -> None:
@@ -239,6 +280,9 @@ class SessionCalls(CallMailbox):
         with self.lock:
             self._look_at_page()
             self.channel = None
+            self.is_held = False
+            self._rescue()
+            self._refusing = False
             self._arena = None
             self._page = -1
             self._streams.clear()
@@ -292,6 +336,11 @@ class SessionCalls(CallMailbox):
         run_all(after)
         return "not_sent"
 
+    def shrink(self, count: int) -> None:
+        """Forget the calls that are over, but for the last ones."""
+        with self.lock:
+            self._ledger.shrink(count)
+
     def patience_of(self, seq: int) -> float | None:
         """Return when the host's patience ends with a call it has given up on and the session is still in."""
         return self._ledger.patience_of(seq)
@@ -302,8 +351,14 @@ class SessionCalls(CallMailbox):
 
     @property
     def made(self) -> int:
-        """Calls in all."""
-        return self._ledger.made
+        """Calls in all, but for the host's own."""
+        return self._ledger.made - self._asked
+
+    @property
+    def used_at(self) -> float:
+        """When the last call that is over was made, 0 when there was none; monotonic seconds."""
+        with self.lock:
+            return next((past[4] for past in reversed(self._ledger.recent) if past[2] != "quiet"), 0.0)
 
     @property
     def late(self) -> int:

@@ -1,16 +1,18 @@
 """The shell of the watchdog: once a second it looks at every session process and acts on what the pure core says.
 
 It reads /proc/PID/stat, the status page (pread) and the fill of a pipe, and signals nobody: a verdict goes to the session's
-lifecycle, which has the keeper end the process.
+lifecycle, which has the keeper end the process. What has grown too large is replaced when it is quiet (core/recycling.py).
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import struct
 import termios
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from procession.host.core.recycling import is_due
 from procession.host.core.watchdog import Sample, Verdict, Watchdog
 from procession.host.incarnation import Incarnation
 from procession.ipc.core.bounds import FRAME_COMPLETE_S
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from procession.host.session import SessionActor
 
 PERIOD_S: Final = 1.0
+_PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
 _NO_PAGE: Final = StatusPage(0, 0, 0, 0, 0)
 
 
@@ -29,6 +32,7 @@ class _Stat(NamedTuple):
     state: str
     cpu_ticks: int
     start_ticks: int
+    rss_bytes: int
 
 
 class _Watched:
@@ -87,6 +91,8 @@ class SessionWatch:
         )
         actor.health = verdict.health
         self._act(actor, verdict)
+        if is_due(stat.rss_bytes, actor.recycle_above, now, actor.recycled_at):
+            actor.recycle(stat.rss_bytes)
         self._check_frame(actor, process, watched, now)
 
     def _act(self, actor: SessionActor, verdict: Verdict) -> None:
@@ -108,6 +114,11 @@ class SessionWatch:
             )
             actor.condemn(Exit(ExitKind.BREACH, f"a frame was not complete after {FRAME_COMPLETE_S:g} s"))
 
+    def put_back(self, by_s: float) -> None:
+        """Count no time in which the host was gone; the watchdogs see that by themselves."""
+        for watched in self._watched.values():
+            watched.partial_since += by_s
+
     def close(self) -> None:
         """Look no more."""
         self._closed = True
@@ -115,14 +126,14 @@ class SessionWatch:
 
 
 def _read_stat(pid: int) -> _Stat | None:
-    """Read a process's state letter, CPU ticks and start; None when it is gone."""
+    """Read a process's state letter, CPU ticks, start and resident memory; None when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             data = file.read(1024)
     except OSError:
         return None
     fields = data[data.rfind(b")") + 2 :].split()
-    return _Stat(fields[0].decode(), int(fields[11]) + int(fields[12]), int(fields[19]))
+    return _Stat(fields[0].decode(), int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[21]) * _PAGE_BYTES)
 
 
 def _unread_bytes(process: Incarnation) -> int:

@@ -43,6 +43,11 @@ class SignalLog:
         with self._lock:
             return self._ring.since(number)
 
+    def shrink(self, bytes_max: int) -> None:
+        """Keep only the last signals that fit into so many bytes."""
+        with self._lock:
+            self._ring.shrink(bytes_max)
+
     def follow(self, follower: Follower, since: int | None) -> tuple[int, list[SentSignal]]:
         """Hand `follower` what comes from now on; return its number and what came after `since`, with nothing in between."""
         with self._lock:

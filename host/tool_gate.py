@@ -15,7 +15,7 @@ from typing import Final
 
 from procession.host import clock
 from procession.host.core.audit_log import AuditLog
-from procession.host.core.tool_permissions import Refuse, ToolGrants, ToolTiers, decide
+from procession.host.core.tool_permissions import Refuse, ToolGrants, ToolTiers, check_tier, decide
 from procession.host.core.tool_rates import RateLimits, ToolRates
 from procession.host.session import SessionActor
 from procession.ipc.core.backend import Done, Outcome, Request
@@ -62,6 +62,20 @@ class ToolGate:
 
         return over
 
+    def granted(self, session: str) -> Permissions:
+        """Return what a session has been granted."""
+        with self._lock:
+            grants = self._grants.get(session, ToolGrants())
+        return Permissions(tier=grants.tier, consented=tuple(sorted(grants.consented)))
+
+    def restore(self, session: str, tier: str, consented: tuple[str, ...]) -> None:
+        """Take up what a former host had granted. Raises InvalidRequest for what cannot have been."""
+        grants = ToolGrants(tier=check_tier(tier)) if tier else ToolGrants()
+        for tool in consented:
+            grants = grants.record_consent(tool)
+        with self._lock:
+            self._grants[session] = grants
+
     def permissions(self, actor: SessionActor, body: GrantBody) -> Permissions:
         """Change what a session has been granted as `body` says, and return all of it.
 
@@ -76,6 +90,8 @@ class ToolGate:
             if body.revoke:
                 grants = grants.revoke_consent(body.revoke)
             self._grants[actor.id] = grants
+        if body.tier or body.consent or body.revoke:
+            actor.keeping.save()
         return Permissions(tier=grants.tier, consented=tuple(sorted(grants.consented)))
 
     def audit(self, session: str | None, body: AuditBody) -> AuditList:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from procession.ipc import kill_points
 from procession.ipc.core.bounds import FORK_ACK_TIMEOUT_S, READY_TIMEOUT_S, WIRE_VERSION, KiB
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import ProcessionError, StartFailed, cut
@@ -57,7 +58,7 @@ _ENV_KEPT: Final = (
     "LD_LIBRARY_PATH",
     "SSL_CERT_FILE",
     "PROCESSION_TEST_MARK",
-    "PROCESSION_KILL_POINTS",
+    kill_points.VARIABLE,
 )
 _PACKET_BYTES_MAX: Final = 256 * KiB
 _OUTPUT_TAIL_BYTES: Final = 8 * KiB
@@ -113,7 +114,9 @@ def search_path() -> list[str]:
 class ZygoteClient:
     """One zygote, from its start to its end."""
 
-    def __init__(self, reactor: Reactor, preload: Sequence[str], host_pidfd: int, events: ZygoteEvents) -> None:
+    def __init__(
+        self, reactor: Reactor, preload: Sequence[str], host_pidfd: int, presence_fd: int, events: ZygoteEvents
+    ) -> None:
         self.preload = tuple(preload)
         self.pid = 0
         self.ready = False
@@ -124,9 +127,9 @@ class ZygoteClient:
         self._requests: dict[int, _Request] = {}
         self._unsent: list[int] = []
         self._next_req = 1
-        self._start(host_pidfd)
+        self._start(host_pidfd, presence_fd)
 
-    def _start(self, host_pidfd: int) -> None:
+    def _start(self, host_pidfd: int, presence_fd: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         output_r, output_w = os.pipe2(os.O_CLOEXEC)
         try:
@@ -170,9 +173,9 @@ class ZygoteClient:
             "preload": list(self.preload),
             "host_pid": os.getpid(),
         }
-        if points := os.environ.get("PROCESSION_KILL_POINTS"):
-            config["kill_points"] = points.split(",")
         ours.send(json.dumps(config).encode())
+        # It lies there until the preloads, which may fork, are done.
+        socket.send_fds(ours, [b"presence"], [presence_fd])
         self._reactor.add_reader(ours.fileno(), self._readable)
         self._reactor.add_reader(output_r, self._output_readable)
         self._reactor.add_reader(self._pidfd, self._died)

@@ -30,11 +30,13 @@ class ZygotePool:
     def __init__(
         self,
         reactor: Reactor,
+        presence_fd: int,
         *,
         on_event: Callable[[str, dict[str, str | int | float | bool | None]], None],
         on_keeper_gone: Callable[[KeeperGone], None],
     ) -> None:
         self._reactor = reactor
+        self._presence_fd = presence_fd
         self._on_event = on_event
         self._on_keeper_gone = on_keeper_gone
         self._clients: dict[tuple[str, ...], ZygoteClient] = {}
@@ -90,7 +92,8 @@ class ZygotePool:
                     hint="use the same preload= for sessions that can share it",
                 )
             events = ZygoteEvents(ready=self._ready, lost=self._lost, keeper_gone=self._on_keeper_gone)
-            client = self._clients[preload] = ZygoteClient(self._reactor, preload, self._host_pidfd, events)
+            client = ZygoteClient(self._reactor, preload, self._host_pidfd, self._presence_fd, events)
+            self._clients[preload] = client
             self._on_event("zygote.started", {"pid": client.pid, "preload": ",".join(preload)})
         return client
 

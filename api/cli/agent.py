@@ -1,4 +1,4 @@
-"""The verbs that look at a session's agent and talk to it: `messages todos files memory signal send`.
+"""The verbs that look at a session's agent and talk to it: `messages todos files state memory signal send aside`.
 
 Rules: what is shown is what the agent answers, oldest first; `--json` gives the records as the Python face has them; an
 answer of `send` is passed on as it comes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from procession.api.cli.app import AsJson, DataDir, SessionName
 from procession.api.cli.client import connected, timeout_of
 from procession.api.cli.output import clean, print_json, say
 from procession.api.cli.tables import Column, print_pairs, print_table
-from procession.api.core import agent_plans
+from procession.api.core import agent_plans, plans
 from procession.api.verbs import send_message, text_of_output
 from procession.ipc.core.agent_records import Message
 from procession.ipc.core.errors import InvalidRequest
@@ -77,6 +78,22 @@ def files(session: SessionName, as_json: AsJson = False, data_dir: DataDir = Non
             (Column("FILE", shrinks="start"), "READ", "WRITTEN"),
             ((path, _when(reads.get(path)), _when(writes.get(path))) for path in sorted({*reads, *writes})),
         )
+    return exit_codes.OK
+
+
+def state(
+    session: SessionName,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="A place in it, with dots: session.language (all of it).")
+    ] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Print a session's state as JSON."""
+    with connected(data_dir) as host:
+        if path is None:
+            print_json(host.ask(agent_plans.get_state(session, None)))
+        else:
+            print_json(host.ask(agent_plans.query_state(session, path, agent_plans.MISSING, None)))
     return exit_codes.OK
 
 
@@ -193,4 +210,24 @@ def send(
         print_json(answer)
     elif not answer.endswith("\n"):
         say("")
+    return exit_codes.OK
+
+
+def aside(
+    session: SessionName,
+    retry: Annotated[str, typer.Option("--retry", metavar="SIGNAL", help="Give it to the session once more.")] = "",
+    drop: Annotated[str, typer.Option("--drop", metavar="SIGNAL", help="Forget it.")] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> int:
+    """List the signals that a session could not handle, retry one, or drop one."""
+    with connected(data_dir) as host:
+        found = host.ask(plans.aside(session, retry=retry, drop=drop))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ("ID", "GIVEN", "TYPE", Column("WHY IT WAS SET ASIDE", shrinks="wraps", least=24)),
+            ((one.id, f"{datetime.fromtimestamp(one.at, UTC):{_TIME}}", one.type, one.reason) for one in found),
+        )
     return exit_codes.OK

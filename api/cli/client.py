@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from procession.api.at_rest import carry_out
 from procession.api.core.plans import Plan
 from procession.ipc.core.backend import Backend, Item
 from procession.ipc.core.errors import InvalidRequest
@@ -31,7 +32,7 @@ class Asker:
 
     def ask(self, plan: Plan[T]) -> T:
         """Carry out a plan and return its result; raises the ProcessionError it ended with."""
-        return plan.finish(self.backend.call(plan.request))
+        return carry_out(self.backend, plan)
 
     def follow(self, plan: Plan[None], on_item: Callable[[Item], None]) -> None:
         """Hand on what a plan streams, until it is interrupted or the host goes."""

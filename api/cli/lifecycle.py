@@ -1,4 +1,4 @@
-"""The verbs that begin and end things: the host (`up`, `down`) and its sessions (`new restart kill stop rm`).
+"""The verbs that begin and end things: the host (`up`, `down`) and its sessions (`new restart hibernate kill stop rm`).
 
 Rules: `up` has the prompt back within the stop grace of every session, and at once on a second Ctrl-C; `up -d` and `down`
 return when the host answers and when its process is gone, never earlier.
@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from procession.api.cli import exit_codes
+from procession.api.cli import exit_codes, restarting
 from procession.api.cli.app import AsJson, Cpu, DataDir, Memory, SandboxName, SessionNames
 from procession.api.cli.client import Asker, check_sandbox, connected, data_dir_of, limits_of, named_values, project_of
 from procession.api.cli.output import complain, count, note, print_json, receipt_words
 from procession.api.cli.words import complain_of
 from procession.api.core import plans
-from procession.ipc.core.bounds import SESSIONS_MAX, STOP_GRACE_S
+from procession.ipc.core.bounds import HIBERNATE_AFTER_S, SESSIONS_MAX, STOP_GRACE_S
 from procession.ipc.core.errors import ProcessionError, StorageError
 
 if TYPE_CHECKING:
     from procession.host.engine import Engine
-    from procession.ipc.core.messages import SessionDefaults
+    from procession.host.options import HostOptions
 
 #: A detached host answers within a second; twenty times that is a machine in trouble.
 _READY_S: Final = 20.0
@@ -46,6 +46,8 @@ _SAME_PRESS_S: Final = 0.1
 _LOG_TAIL_LINES: Final = 12
 LOG_NAME: Final = "host.log"
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Stands for no signal: the host is to be started again.
+_RESTART: Final = 0
 
 Grace = Annotated[
     float, typer.Option("--grace", metavar="SECONDS", min=0, help="How long to wait before the whole tree is killed.")
@@ -69,47 +71,93 @@ def up(
             help="Of sessions that say nothing: provider, model, temperature, max_tokens; give it again for each.",
         ),
     ] = None,
+    durability: Annotated[
+        str,
+        typer.Option(
+            "--durability",
+            help="When a change is acknowledged: memory, batch (it is written), sync (it is on disk).",
+        ),
+    ] = "batch",
+    restore: Annotated[
+        str, typer.Option("--restore", help="Sessions that were up: `lazy` (by their next call) or `eager` (at once).")
+    ] = "lazy",
+    hibernate_after: Annotated[
+        str,
+        typer.Option(
+            "--hibernate-after",
+            metavar="SECONDS|never",
+            help="Sessions with nothing to do give their process back then, and wake on the next call.",
+        ),
+    ] = f"{HIBERNATE_AFTER_S:g}",
     data_dir: DataDir = None,
     ready_fd: Annotated[int, typer.Option("--ready-fd", hidden=True)] = -1,
+    was_up: Annotated[bool, typer.Option(restarting.AGAIN_OPTION, hidden=True)] = False,
 ) -> int:
     """Run a host that keeps its sessions in a data directory and answers the other verbs.
 
     Ctrl-C or SIGTERM stops its sessions and ends it; a second Ctrl-C kills them.
     """
-    from procession.api.checks import check_defaults
+    from procession.api.checks import check_defaults, check_durability, check_hibernate_after, check_restore
+    from procession.host.options import HostOptions
 
     folder = data_dir_of(data_dir)
     words = default_config or []
+    idle_s = check_hibernate_after(_seconds_or_never(hibernate_after), of_host=True)
     defaults = check_defaults(default_language, named_values(words, "--default-config") if words else None)
     if detach:
         own = [f"--default-config={word}" for word in words]
         if default_language is not None:
             own.append(f"--default-language={default_language}")
+        own += [f"--durability={durability}", f"--restore={restore}", f"--hibernate-after={hibernate_after}"]
         return _up_detached(folder, max_sessions, own)
-    return _up(folder, max_sessions, defaults, ready_fd)
+    options = HostOptions(
+        data_dir=folder,
+        sandbox="off",
+        max_sessions=max_sessions,
+        serve=True,
+        defaults=defaults,
+        durability=check_durability(durability),
+        restore="eager" if was_up else check_restore(restore),
+        hibernate_after_s=idle_s,
+    )
+    return _up(options, ready_fd)
 
 
-def _up(folder: Path, max_sessions: int, defaults: SessionDefaults, ready_fd: int) -> int:
+def _seconds_or_never(text: str) -> float | str | None:
+    """Read an option; what is neither is left to be refused with the rest."""
+    try:
+        return None if text == "never" else float(text)
+    except ValueError:
+        return text
+
+
+def _up(options: HostOptions, ready_fd: int) -> int:
     from procession.host.engine import Engine
-    from procession.host.options import HostOptions
 
     with _stop_requests() as (asked, ask):
-        engine = Engine(
-            HostOptions(data_dir=folder, sandbox="off", max_sessions=max_sessions, serve=True, defaults=defaults)
-        )
+        engine = Engine(options)
         engine.on_shutdown = lambda: ask(signal.SIGTERM)
+        engine.on_restart = lambda: ask(_RESTART)
         if ready_fd >= 0:
             os.write(ready_fd, b"%d\n" % engine.pid)
             os.close(ready_fd)
-        note(f"host ready: pid {engine.pid}, data in {folder}")
+        note(f"host ready: pid {engine.pid}, data in {options.data_dir}")
         number = _next_request(asked)
-        return _close(engine, asked, number)
+        if number == _RESTART:
+            engine.drain(restarting.DRAIN_S)
+        was_asked_to_end = _close(engine, asked, number)
+    if number == _RESTART and not was_asked_to_end:
+        restarting.begin_again()
+    return exit_codes.OK
 
 
-def _close(engine: Engine, asked: int, number: int) -> int:
-    """Stop everything; a second request kills instead. Return the exit code."""
+def _close(engine: Engine, asked: int, number: int) -> bool:
+    """Stop everything; a second request kills instead. Say whether there was one, of another kind."""
+    engine.reserve.close()
     open_count = len(Asker(engine).ask(plans.list_sessions(every=False)))
-    note(f"{signal.Signals(number).name}: stopping {count(open_count, 'session')}")
+    why = "restarting" if number == _RESTART else signal.Signals(number).name
+    note(f"{why}: stopping {count(open_count, 'session')}")
+    was_asked_to_end = False
     ended_r, ended_w = os.pipe()
     problems: list[Exception] = []
 
@@ -132,13 +180,14 @@ def _close(engine: Engine, asked: int, number: int) -> int:
             engine.reactor.call_soon(engine.operations.kill_all)
             closing.join(_KILL_S)
             os._exit(exit_codes.SIGNAL_BASE + again)
+        was_asked_to_end = was_asked_to_end or again != _RESTART
     closing.join()
     os.close(ended_r)
     os.close(ended_w)
     for problem in problems:
         raise problem
     note("stopped")
-    return exit_codes.OK
+    return was_asked_to_end
 
 
 @contextmanager
@@ -323,24 +372,26 @@ def new(
     return exit_codes.OK
 
 
-def restart(sessions: SessionNames, data_dir: DataDir = None) -> int:
-    """End the process of a session and start the next one."""
-    return _each(sessions, data_dir, _restart)
-
-
-def _restart(host: Asker, session: str) -> str:
-    host.ask(plans.restart(session))
-    return "restarted"
-
-
 def kill(sessions: SessionNames, data_dir: DataDir = None) -> int:
     """Kill the process tree of a session now; its next call starts it again."""
-    return _each(sessions, data_dir, lambda host, one: f"killed: {receipt_words(host.ask(plans.kill(one)))}")
+    return each_session(sessions, data_dir, lambda host, one: f"killed: {receipt_words(host.ask(plans.kill(one)))}")
+
+
+def hibernate(sessions: SessionNames, data_dir: DataDir = None) -> int:
+    """Give the process of a session back until its next call; one that needs it is left alone."""
+
+    def sleep(host: Asker, session: str) -> str:
+        host.ask(plans.hibernate(session))
+        return "hibernated"
+
+    return each_session(sessions, data_dir, sleep)
 
 
 def stop(sessions: SessionNames, grace: Grace = STOP_GRACE_S, data_dir: DataDir = None) -> int:
     """Stop a session: its slot, name and folder are free again; `ps --all` still lists it."""
-    return _each(sessions, data_dir, lambda host, one: f"stopped: {receipt_words(host.ask(plans.stop(one, grace)))}")
+    return each_session(
+        sessions, data_dir, lambda host, one: f"stopped: {receipt_words(host.ask(plans.stop(one, grace)))}"
+    )
 
 
 def rm(sessions: SessionNames, data_dir: DataDir = None) -> int:
@@ -350,10 +401,10 @@ def rm(sessions: SessionNames, data_dir: DataDir = None) -> int:
         host.ask(plans.remove_session(session))
         return "removed"
 
-    return _each(sessions, data_dir, remove)
+    return each_session(sessions, data_dir, remove)
 
 
-def _each(names: list[str], data_dir: str | None, act: Callable[[Asker, str], str]) -> int:
+def each_session(names: list[str], data_dir: str | None, act: Callable[[Asker, str], str]) -> int:
     """Do it to each session, by its id, and say so with name and id; one that fails is told and the others are done.
 
     Returns the first failure's code.

@@ -246,6 +246,7 @@ def _status_pairs(one: SessionStatus) -> Iterable[tuple[str, Cell]]:
     yield "keeper", str(one.keeper_pid or "")
     yield "incarnation", str(one.incarnation)
     yield "restarts", f"{one.restarts} ({one.restart})"
+    yield "changes", str(one.number)
     yield "open calls", f"{one.calls}, {one.queued} queued"
     yield "up", seconds(one.uptime_s) if one.pid else ""
     yield "parent", one.parent or ""

@@ -15,6 +15,7 @@ from procession.ipc.core.errors import ProcessionError
 HINTS: Final[dict[str, str]] = {
     "already_streaming": "wait until that answer has ended",
     "already_started": "the other verbs talk to it, and `procession down` ends it; --data-dir DIR is for a second host",
+    "file_exists": "--overwrite replaces it",
     "failed": "`procession why {session}` tells what happened, `procession restart {session}` tries again",
     "invalid_data_dir": "leave it out, or give . for the current folder",
     "no_host": "start one with `procession up -d`",
@@ -24,6 +25,7 @@ HINTS: Final[dict[str, str]] = {
     "project_already_open": "use that session, `procession stop` it, or open the folder in both with --share",
     "sandbox_unavailable": "--sandbox off: limits and kill domain only, for crashy code, not for hostile code",
     "session_limit_reached": "stop one, or start the host with a larger --max-sessions",
+    "untrusted_code": "--trust-code lets it, for a file from somebody whose code you would run",
     "unknown_query": "`procession signal {session} TYPE` runs an action of its own",
     "stopped": "`procession restart {session}` brings it back, with its data",
 }

@@ -23,6 +23,8 @@ from procession.ipc.core.limits import Limits
 from procession.ipc.core.operations import (
     OPERATIONS,
     ActBody,
+    AsideBody,
+    AsideList,
     AskBody,
     AwaitBody,
     AwaitDone,
@@ -39,6 +41,8 @@ from procession.ipc.core.operations import (
     ExecDone,
     FindBody,
     FollowBody,
+    ForkBody,
+    ImportBody,
     LaunchBody,
     ListBody,
     ModuleList,
@@ -61,6 +65,7 @@ from procession.ipc.core.operations import (
 )
 from procession.ipc.core.records import (
     AgentSignal,
+    AsideSignal,
     CallInfo,
     ChildInfo,
     CodeResult,
@@ -115,6 +120,7 @@ _read_chunks: Final = _read(ChunkList)
 _read_events: Final = _read(EventList)
 _read_signals: Final = _read(SignalList)
 _read_children: Final = _read(ChildList)
+_read_aside: Final = _read(AsideList)
 read_ref: Final = _read(SessionRef)
 _read_status: Final = _read(SessionStatus)
 _read_receipt: Final = _read(KillReceipt)
@@ -456,6 +462,11 @@ def restart(session: str) -> Plan[SessionRef]:
     return Plan(_request("restart_session", session), read_ref)
 
 
+def hibernate(session: str) -> Plan[None]:
+    """Give a session's process back until the next call."""
+    return Plan(_request("hibernate_session", session), _none)
+
+
 def stop(session: str, grace_s: float) -> Plan[KillReceipt]:
     """End a session for good."""
     request = _request("stop_session", session, StopBody(grace_s=grace_s))
@@ -526,6 +537,12 @@ def children(session: str) -> Plan[list[ChildInfo]]:
     return Plan(_request("children", session), lambda response: list(_read_children(response).children))
 
 
+def aside(session: str, *, retry: str = "", drop: str = "") -> Plan[list[AsideSignal]]:
+    """List what was set aside of a session's signals, after one of it was retried or dropped."""
+    body = AsideBody(retry=retry, drop=drop)
+    return Plan(_request("aside", session, body), lambda response: list(_read_aside(response).signals))
+
+
 def touch(session: str) -> Plan[None]:
     """Say that a session is not idle."""
     return Plan(_request("touch", session), _none)
@@ -562,6 +579,23 @@ def start_session(body: StartBody) -> Plan[SessionRef]:
     return Plan(_request("start_session", "", body), read_ref)
 
 
+def export_session(session: str) -> Plan[bytes]:
+    """Put a session into an archive."""
+    return Plan(_request("export_session", session), _payload)
+
+
+def import_session(body: ImportBody, archive: bytes) -> Plan[SessionRef]:
+    """Make a session of an archive."""
+    request = _request("import_session", "", body)
+    request.payload = archive
+    return Plan(request, read_ref)
+
+
+def fork_session(session: str, body: ForkBody) -> Plan[SessionRef]:
+    """Make a session of another one's state."""
+    return Plan(_request("fork_session", session, body), read_ref)
+
+
 def find_session(session: str, partition: str | None = None, *, stopped_first: bool = False) -> Plan[SessionRef]:
     """Find a session by id or name."""
     return Plan(_request("find_session", session, FindBody(partition=partition, stopped_first=stopped_first)), read_ref)
@@ -583,9 +617,19 @@ def remove_session(session: str) -> Plan[None]:
     return Plan(_request("remove_session", session), _none)
 
 
+def remove_started(response: Response) -> Plan[None]:
+    """Undo a start whose caller has been cancelled: nobody has a handle of that session."""
+    return remove_session(read_ref(response).id)
+
+
 def statistics() -> Plan[Statistics]:
     """Count what the host did."""
     return Plan(_request("statistics", ""), _read_statistics)
+
+
+def restart_host() -> Plan[None]:
+    """Ask the host to end and to be started again in its own place; it answers before it does."""
+    return Plan(_request("restart_host", ""), _none)
 
 
 def shutdown(grace_s: float) -> Plan[None]:

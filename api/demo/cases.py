@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from procession.api.demo import payloads
+from procession.api.demo.survival import Survival
 from procession.api.sandbox import Sandbox
 from procession.api.session import Session
 from procession.ipc.core import errors
@@ -274,6 +275,18 @@ def prepare_sample(folder: Path) -> None:
 
 _OFF: Final = Sandbox.off()
 
+
+def _survives(stage: Stage) -> Seen:
+    checks = _Checks()
+    tally = Survival(stage.folder / "host").play()
+    checks.that(not tally.lost, f"{len(tally.lost)} acknowledged messages are lost: {tally.lost[:3]}")
+    checks.that(not tally.doubled, f"{len(tally.doubled)} messages are there twice: {tally.doubled[:3]}")
+    checks.that(tally.is_ordered, "the messages are not in the order in which they were acknowledged")
+    killed = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.killed.items()))
+    got = f"{len(tally.acknowledged)} acknowledged, {len(tally.lost)} lost, {len(tally.doubled)} doubled"
+    return Seen(f"killed: {killed}", got, KillReceipt(), checks.wrong)
+
+
 CASES: Final = (
     Case("works", "a working tool", "its result", _works, _OFF),
     Case("raises", "a raised exception", "ToolRaised from ValueError", _raises, _OFF),
@@ -285,5 +298,6 @@ CASES: Final = (
     Case("daemon", "a daemon that detaches", "found and ended", _detaches, _OFF),
     Case("bomb", "a reply that is a pickle bomb", "refused, and nothing was run", _bombs, _OFF),
     Case("kill-9", "a session killed with kill -9", "SessionDied, then restarted", _is_killed, _OFF),
+    Case("survives", "200 messages amid kill -9 of all", "0 lost, 0 doubled", _survives, _OFF),
     Case("pytest", "pytest of a sample project", "1 failed, 5 passed", _tests, _OFF),
 )

@@ -1,4 +1,5 @@
-"""P8: from kill -9 of a session process to the typed error of the call in flight, and to the next call that works.
+"""P8: from kill -9 of a session process to the typed error of the call in flight, and to the next call that works,
+which reads what was acknowledged before.
 
 The call in flight is a run that has started: one that has not would go to the next incarnation instead of failing. Its
 worker tree has to end too. Each round kills a session of its own: a second death within seconds would meet the
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.goals import Measured
-from bench.ours import OFF, SMALL, Starter
+from bench.ours import OFF, Starter
 from bench.peers.forker import BareFork
 from bench.timing import Effort, Figure, median_of, wait_until
 from procession import Host, Session, SessionDied
@@ -34,6 +35,7 @@ def stay(sign: str) -> None:
 def _killed_s(session: Session) -> tuple[float, float]:
     """Kill a session with a run in flight; return the seconds to its error and to the next reply."""
     with tempfile.TemporaryDirectory() as folder:
+        session.append_message("user", "before")
         sign = Path(folder) / "started"
         running = session.submit(stay, str(sign), timeout=90)
         if not wait_until(sign.exists, WAIT_S):
@@ -47,8 +49,10 @@ def _killed_s(session: Session) -> tuple[float, float]:
         told = ended.result(WAIT_S) - began
         error = running.exception(0)
         assert isinstance(error, SessionDied), f"the call in flight ended with {error!r}"
-        session.echo(SMALL)
-        return told, time.perf_counter() - began
+        (kept,) = session.get_messages()
+        took = time.perf_counter() - began
+        assert kept.content == "before"
+        return told, took
 
 
 def measure(effort: Effort) -> Iterator[Measured]:

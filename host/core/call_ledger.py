@@ -1,9 +1,11 @@
 """Every call of one session, from its number to its one outcome: who won, what is late, what is a breach.
 
-    (waiting ->) queued -> sent -> started -> closed       closed exactly once, by a reply, a deadline, a cancel or a death
+    (waiting ->) queued -> sent -> started (-> answered) -> closed     closed exactly once: a reply, a deadline, a cancel, a death
                    ^        |
                    +--------+  a death: what it had not started waits for the next incarnation, in order; a cast that it
                                had started does too, once
+    answered   its answer is here and may not leave before the change that it brought is kept: no death takes it away any more
+    joined     it has the id of an open call, and ends with that one
 
 Pure: the time is an argument. It is *not* the mailbox (it holds no bytes and no descriptor) and decides nothing about a
 deadline but that it has passed. On the path of every call, so it is plain dicts and slots, about a microsecond a call.
@@ -26,7 +28,7 @@ from procession.ipc.core.bounds import MAILBOX_BYTES_MAX, MAILBOX_COMMANDS_MAX, 
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.errors import MailboxFull
 
-State = Literal["waiting", "queued", "sent", "started", "closed"]
+State = Literal["waiting", "queued", "sent", "started", "answered", "joined", "closed"]
 #: Calls given up whose reply may still come. Older ones are still taken for late, only not told from doubles.
 LATE_MAX: Final = 10_000
 #: Calls that are over and still listed.
@@ -117,10 +119,12 @@ class CallLedger(Generic[E]):
     """See the module's text. Not locked: it lies with the connection under the session's one lock."""
 
     __slots__ = (
+        "_by_id",
         "_entries",
         "_floor",
         "_heap",
         "_late",
+        "_late_ids",
         "_next",
         "_outcomes",
         "_unstarted",
@@ -149,6 +153,8 @@ class CallLedger(Generic[E]):
         self._unstarted_bytes = 0
         self._heap: list[tuple[float, int]] = []
         self._late: dict[int, float] = {}  # given up, and until when the process may still be in it
+        self._late_ids: dict[int, str] = {}  # of those, what their callers called them
+        self._by_id: dict[str, E] = {}  # open, by the id that the caller gave
         self._floor = 0  # given up at or below this number: no longer told apart
         self._outcomes: dict[str, tuple[str, float]] = {}
 
@@ -172,6 +178,11 @@ class CallLedger(Generic[E]):
             else:
                 self._unstarted[seq] = entry
                 self._unstarted_bytes += entry.size
+        self._add(entry, seq)
+        if entry.given_id:
+            self._by_id[entry.given_id] = entry
+
+    def _add(self, entry: E, seq: int) -> None:
         entry.seq = seq
         self._next = seq + 1
         self._entries[seq] = entry
@@ -180,6 +191,15 @@ class CallLedger(Generic[E]):
             heappush(heap, (entry.due, seq))
             if len(heap) > 2 * len(self._entries) + _HEAP_SLACK:
                 self._rebuild()
+
+    def open_by_id(self, given_id: str) -> E | None:
+        """Return the open call that its caller called this."""
+        return self._by_id.get(given_id)
+
+    def join(self, entry: E) -> None:
+        """Open a call that ends when the open one of its id does; it is never sent, and has a deadline of its own."""
+        entry.state = "joined"
+        self._add(entry, self._next)
 
     def _fits(self, size: int) -> bool:
         count = len(self._unstarted)
@@ -242,12 +262,31 @@ class CallLedger(Generic[E]):
             return self._missed(seq)
         if entry.inc != inc:
             raise ProtocolBreach(f"an answer to call {seq}, which was not sent")
+        if entry.state == "answered":
+            raise ProtocolBreach(f"a second answer to call {seq}")
         self._close(entry, how, now)
         return entry
+
+    def answered(self, seq: int, inc: int) -> E | Missed:
+        """Take note that a call is answered, though nobody may be told yet; as `reply`, but it stays open."""
+        entry = self._entries.get(seq)
+        if inc != self.inc or entry is None or entry.inc != inc or entry.state == "answered":
+            found = self.reply(seq, inc, "", 0.0)  # it is none of the kind, and says so
+            assert isinstance(found, Missed)
+            return found
+        if self._unstarted.pop(seq, None) is not None:
+            self._unstarted_bytes -= entry.size
+        entry.state = "answered"
+        return entry
+
+    def late_id(self, seq: int) -> str:
+        """Return what the caller of a call that was given up called it, empty for nothing."""
+        return self._late_ids.get(seq, "")
 
     def _missed(self, seq: int) -> Missed:
         if seq in self._late:
             del self._late[seq]
+            self._late_ids.pop(seq, None)
         elif not 0 < seq <= self._floor:
             raise ProtocolBreach(
                 f"a second answer to call {seq}" if 0 < seq < self._next else "an answer to a call never made"
@@ -263,11 +302,14 @@ class CallLedger(Generic[E]):
         entry = self._entries.get(seq)
         if entry is None:
             return None
-        if entry.inc == self.inc:
+        if entry.inc == self.inc and entry.state != "answered":
             self._late[seq] = inside_until
+            if entry.given_id:
+                self._late_ids[seq] = entry.given_id
             if len(self._late) > LATE_MAX:
                 oldest = next(iter(self._late))
                 del self._late[oldest]
+                self._late_ids.pop(oldest, None)
                 self._floor = max(self._floor, oldest)
         self._close(entry, how, now)
         return entry
@@ -285,6 +327,8 @@ class CallLedger(Generic[E]):
         entry.state = "closed"
         entry.how = how
         given_id = entry.given_id
+        if given_id and self._by_id.get(given_id) is entry:
+            del self._by_id[given_id]
         self.recent.append((seq, given_id, entry.op, entry.inc, entry.opened_at, entry.timeout_s, how))
         if given_id:
             self._remember(given_id, how, now)
@@ -327,6 +371,14 @@ class CallLedger(Generic[E]):
         entry.due = due
         heappush(self._heap, (due, entry.seq))
 
+    def put_back(self, by_s: float) -> None:
+        """Give every open call so much more time, and those that were given up: the host was gone."""
+        for entry in self._entries.values():
+            entry.deadline += by_s
+            entry.due += by_s
+        self._rebuild()
+        self._late = {seq: until + by_s if until else until for seq, until in self._late.items()}
+
     def next_due(self) -> float | None:
         """Return when `expired` may have something, never too late; None for never."""
         heap = self._heap
@@ -362,6 +414,7 @@ class CallLedger(Generic[E]):
             if entry.due != entry.deadline:
                 self.postpone(entry, entry.deadline)
         self._late.clear()
+        self._late_ids.clear()
         self.inc = _NO_PROCESS
         return left
 
@@ -375,6 +428,11 @@ class CallLedger(Generic[E]):
         self._unstarted_bytes += entry.size
         if entry.due != entry.deadline:
             self.postpone(entry, entry.deadline)
+
+    def shrink(self, count: int) -> None:
+        """Forget the calls that are over, but for the last ones."""
+        while len(self.recent) > count:
+            self.recent.popleft()
 
     # --- looking --------------------------------------------------------------------------------------------
     @property

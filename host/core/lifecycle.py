@@ -30,9 +30,12 @@ from procession.host.core.lifecycle_values import (
 )
 from procession.ipc.core.errors import InvalidTransition
 from procession.ipc.core.records import Transition
+from procession.ipc.core.restart_policy import RestartHistory, RestartPolicy
 
 #: Steps a session remembers: enough for several whole lives, small enough for an error message.
 STORY_LENGTH: Final = 64
+STORY_ASLEEP: Final = 8
+"""Of one that sleeps, of which there may be thousands: how it came to sleep."""
 
 
 class Cell(NamedTuple):
@@ -44,8 +47,8 @@ class Cell(NamedTuple):
 
 
 Table = dict[tuple[Phase, EventKind], Cell]
-_WITHOUT_PROCESS: Final[tuple[Phase, ...]] = ("new", "stopped", "down", "failed")
-_WAKEFUL: Final[tuple[Phase, ...]] = ("new", "down")
+_WITHOUT_PROCESS: Final[tuple[Phase, ...]] = ("new", "stopped", "down", "hibernated", "failed")
+_WAKEFUL: Final[tuple[Phase, ...]] = ("new", "down", "hibernated")
 _DEAF: Final[tuple[Phase, ...]] = ("stopped", "failed", "gone")
 _WANTS_UP: Final[tuple[EventKind, ...]] = ("start", "resume", "restart")
 _JOINS: Final[tuple[EventKind, ...]] = ("start", "resume")
@@ -53,6 +56,9 @@ _WANTS_OVER: Final[tuple[EventKind, ...]] = ("stop", "kill", "close", "remove")
 _GENTLE: Final[tuple[EventKind, ...]] = ("stop", "close")
 _AT_ONCE: Final[tuple[EventKind, ...]] = ("kill", "remove")
 _NEWS: Final[tuple[EventKind, ...]] = ("forked", "ready")
+_AT_REST: Final[tuple[Phase, ...]] = ("new", "hibernated")
+_COMING_UP: Final[tuple[Phase, ...]] = ("starting", "backoff")
+_KEPT: Final[tuple[Phase, ...]] = ("stopped", "hibernated", "failed")
 _AFTER_UNASKED: Final[tuple[Phase, ...]] = ("starting", "backoff", "failed", "stopped")
 
 
@@ -74,13 +80,14 @@ def _build() -> Table:
     table["new", "close"] = Cell(moves.rest_closed, ("down",), "nothing to end; nothing starts any more")
     table["stopped", "stop"] = Cell(moves.over_already, ("stopped",), "stopping twice is stopping")
     for phase in _WAKEFUL:
-        table[phase, "call"] = Cell(moves.wake, ("starting", "down"), "it wakes; the call waits")
+        table[phase, "call"] = Cell(moves.wake, ("starting", phase), "it wakes; the call waits")
     for phase in _DEAF:
         table[phase, "call"] = Cell(moves.refuse_call, (phase,), "refused at once")
     _add_starting(table)
     _add_ready(table)
     _add_backoff(table)
     _add_stopping(table)
+    _add_hibernate(table)
     for kind in _WANTS_UP:
         table["gone", kind] = Cell(moves.refuse_gone, ("gone",), "refused: removed")
     for kind in _WANTS_OVER:
@@ -147,19 +154,37 @@ def _add_stopping(table: Table) -> None:
     for verb in _WANTS_UP:
         table["stopping", verb] = Cell(moves.start_after, same, "started once it is over, unless closing")
     table["stopping", "stop"] = Cell(moves.stop_after, same, "stopped once it is over")
-    table["stopping", "kill"] = Cell(moves.kill_after, same, "ended now, then down; what was stopped stays stopped")
+    table["stopping", "kill"] = Cell(
+        moves.kill_after, same, "ended now, then down; what was stopped or put to sleep stays so"
+    )
     table["stopping", "close"] = Cell(moves.close_after, same, "down once it is over; nothing starts any more")
     table["stopping", "remove"] = Cell(moves.remove_after, same, "ended now; its data is deleted")
-    table["stopping", "call"] = Cell(moves.call_after, same, "wakes what was killed; else as the last verb says")
+    table["stopping", "call"] = Cell(
+        moves.call_after, same, "wakes what was killed or put to sleep; else as the last verb says"
+    )
     table["stopping", "forked"] = Cell(moves.forked_late, same, "there is something to kill now")
     table["stopping", "ready"] = _nothing("stopping", "too late to matter")
-    ends: tuple[Phase, ...] = (*_AFTER_UNASKED, "down", "gone")
+    ends: tuple[Phase, ...] = (*_AFTER_UNASKED, "down", "hibernated", "gone")
     table["stopping", "start_failed"] = Cell(moves.ended_asked, ends, "nothing was left to end; as asked")
     table["stopping", "ended"] = Cell(moves.ended_asked, ends, "as asked; policy decides for what was condemned")
     table["stopping", "condemned"] = Cell(moves.hasten, same, "not waited for any longer")
     table["stopping", "zygote_lost"] = Cell(moves.hasten, same, "not waited for any longer")
     table["stopping", "stop_timeout"] = Cell(moves.hasten, same, "the grace is over: ended now")
     table["stopping", "reap_timeout"] = Cell(moves.abandon, same, "its record does not come: keeper lost")
+
+
+def _add_hibernate(table: Table) -> None:
+    """Whether it is idle is not asked here: whoever says the verb has asked (session_lull.py)."""
+    for phase in _AT_REST:
+        table[phase, "hibernate"] = Cell(moves.over_already, (phase,), "there is no process to give back")
+    for phase in _COMING_UP:
+        table[phase, "hibernate"] = Cell(moves.refuse_sleep, (phase,), "refused: it is about to be up")
+    for phase in _DEAF:
+        table[phase, "hibernate"] = Cell(moves.refuse_sleep, (phase,), "refused: it is over")
+    table["ready", "hibernate"] = Cell(moves.hibernate, ("stopping",), "asked to end; the next call wakes it")
+    after = "asleep once it is over; what was stopped or closed stays so"
+    table["stopping", "hibernate"] = Cell(moves.hibernate_after, ("stopping",), after)
+    table["down", "hibernate"] = Cell(moves.sleep_on, ("hibernated",), "it has no process already")
 
 
 TABLE: Final[Table] = _build()
@@ -189,7 +214,23 @@ def step(
     after = made.state
     assert after.phase in cell.to, f"{state.phase} x {event.kind} led to {after.phase}"
     told = Transition(at=now, event=event.kind, before=state.phase, after=after.phase, detail=str(event.exit or ""))
-    return replace(after, story=(*after.story, told)[-STORY_LENGTH:]), tuple(made.actions)
+    length = STORY_ASLEEP if after.phase == "hibernated" else STORY_LENGTH
+    return replace(after, story=(*after.story, told)[-length:]), tuple(made.actions)
+
+
+def recovered(policy: RestartPolicy, phase: str, *, incarnation: int, restarts: int, reason: str) -> Lifecycle:
+    """Return the life of a session as a new host takes it up that finds `phase` on record: at rest, whatever it was.
+
+    What had a process, or was to get one, is `down`, and wakes on the next call.
+    """
+    rests: dict[str, Phase] = {kept: kept for kept in _KEPT}
+    return Lifecycle(
+        policy=policy,
+        phase=rests.get(phase, "down"),
+        incarnation=incarnation,
+        history=RestartHistory(restarts=restarts),
+        reason=reason,
+    )
 
 
 def table_markdown() -> str:

@@ -40,9 +40,20 @@ from procession.ipc.core.restart_policy import Exit, ExitKind, GiveUp, Leave, Re
 ZYGOTES_PER_START: Final = 3
 
 #: How a verb that ends a session is answered to those who wanted it up.
-_ANSWERS: Final[dict[Intent, Answer]] = {"stop": "stopped", "kill": "killed", "close": "closed", "remove": "removed"}
-_RESTS: Final[dict[Intent, Phase]] = {"stop": "stopped", "kill": "down", "close": "down"}
+_ANSWERS: Final[dict[Intent, Answer]] = {
+    "stop": "stopped",
+    "kill": "killed",
+    "hibernate": "hibernated",
+    "close": "closed",
+    "remove": "removed",
+}
+_RESTS: Final[dict[Intent, Phase]] = {"stop": "stopped", "kill": "down", "hibernate": "hibernated", "close": "down"}
 _INTENTS: Final[dict[EventKind, Intent]] = {"stop": "stop", "kill": "kill", "close": "close", "remove": "remove"}
+
+
+def _answer_of(state: Lifecycle) -> Answer:
+    """Return how the verb that ends it is answered; one that sleeps in a host that closes is closed, for who calls."""
+    return "closed" if state.intent == "hibernate" and state.closed else _ANSWERS[state.intent]
 
 
 def _clean(history: RestartHistory) -> RestartHistory:
@@ -108,10 +119,11 @@ class Step:
             doomed=None,
             ready_at=None,
             zygotes_lost=0,
-            reason=reason or ("" if kind == "stopped" else kind),
+            reason=reason or ("" if kind in ("stopped", "hibernated") else kind),
         )
         self.do(Announce(f"session.{phase}", self.state.reason))  # before whoever is told can cause the next event
-        self.do(FailPending(kind))
+        if phase != "hibernated" or self.state.closed:  # what waits for one that sleeps wakes it
+            self.do(FailPending(kind))
         self.answer("up", kind)
         self.answer("over", "over")
 
@@ -130,13 +142,13 @@ class Step:
         if self.state.process == "live":
             self.do(ArmTimer("reap", REAP_TIMEOUT_S))
 
-    def ask_to_end(self, grace_s: float) -> None:
+    def ask_to_end(self, grace_s: float, *, for_good: bool = True) -> None:
         """Ask the process to end, and see to it after the grace."""
         if grace_s <= 0:
             self.kill()
             return
         self.state = replace(self.state, phase="stopping")
-        self.do(SendShutdown(grace_s), ArmTimer("stop", grace_s))
+        self.do(SendShutdown(grace_s, for_good), ArmTimer("stop", grace_s))
 
     def doom(self, exit: Exit) -> None:
         """End the process for the host's own reason, which then is its exit."""
@@ -144,9 +156,10 @@ class Step:
         self.kill()
 
     def intend(self, intent: Intent) -> None:
-        """Take over a verb that ends the session: those who wanted it up hear so at once."""
+        """Take over a verb that ends the session, or puts it to sleep: those who wanted it up hear so at once."""
         self.state = replace(self.state, intent=intent, explicit=False, doomed=None)
-        self.do(FailPending(_ANSWERS[intent]))
+        if intent != "hibernate":
+            self.do(FailPending(_ANSWERS[intent]))
         self.answer("up", _ANSWERS[intent])
 
     def unasked_end(self, exit: Exit) -> None:
@@ -158,7 +171,7 @@ class Step:
                 self.state = replace(state, zygotes_lost=state.zygotes_lost + 1)
                 self.begin(explicit=state.explicit)
                 return
-            if exit.kind is not ExitKind.START_FAILED:
+            if exit.kind not in (ExitKind.START_FAILED, ExitKind.NOT_RESTORED):
                 self.unasked_end(Exit(ExitKind.START_FAILED, str(exit), exit.pending))
                 return
             self.answer("up", "start_failed")
@@ -212,6 +225,8 @@ def start(step: Step) -> None:
 
 def wake(step: Step) -> None:
     """Start because somebody calls."""
+    if step.state.phase == "hibernated" and not step.state.closed:
+        step.do(Announce("session.woken"))
     step.begin(explicit=False)
 
 
@@ -246,6 +261,17 @@ def close_at_rest(step: Step) -> None:
 def over_already(step: Step) -> None:
     """Tell those who want it over that it is."""
     step.answer("over", "over")
+
+
+def sleep_on(step: Step) -> None:
+    """Count what has no process, and wakes on the next call, as put to sleep."""
+    step.rest("hibernated", "hibernated")
+
+
+def refuse_sleep(step: Step) -> None:
+    """Tell who wants it to sleep that it cannot: it is over, or about to be up."""
+    answers: dict[Phase, Answer] = {"stopped": "stopped", "failed": "failed", "gone": "removed"}
+    step.answer("over", answers.get(step.state.phase, "busy"))
 
 
 def forget(step: Step) -> None:
@@ -290,7 +316,13 @@ def is_ready(step: Step) -> None:
 def restart(step: Step) -> None:
     """End the process, to start at once when it is over."""
     step.state = replace(step.state, intent="run")
-    step.ask_to_end(step.event.grace_s)
+    step.ask_to_end(step.event.grace_s, for_good=False)
+
+
+def hibernate(step: Step) -> None:
+    """End the process, to start again by the next call."""
+    step.intend("hibernate")
+    step.ask_to_end(step.event.grace_s, for_good=False)
 
 
 def end_gently(step: Step) -> None:
@@ -364,8 +396,14 @@ def stop_after(step: Step) -> None:
         step.intend("stop")
 
 
+def hibernate_after(step: Step) -> None:
+    """Let this end be a sleep; what was stopped, closed or removed stays that."""
+    if step.state.intent in {"run", "kill"}:
+        step.intend("hibernate")
+
+
 def kill_after(step: Step) -> None:
-    """End it now; what was stopped stays stopped."""
+    """End it now; what was stopped or put to sleep stays so."""
     if step.state.intent == "run":
         step.intend("kill")
     step.kill()
@@ -376,6 +414,8 @@ def close_after(step: Step) -> None:
     step.state = replace(step.state, closed=True)
     if step.state.intent in {"run", "kill"}:
         step.intend("close")
+    elif step.state.intent == "hibernate":
+        step.do(FailPending("closed"))
 
 
 def remove_after(step: Step) -> None:
@@ -385,12 +425,12 @@ def remove_after(step: Step) -> None:
 
 
 def call_after(step: Step) -> None:
-    """Let a call wake what was killed, or refuse it."""
+    """Let a call wake what was killed or is put to sleep, or refuse it."""
     intent = step.state.intent
-    if intent == "kill" and not step.state.closed:
+    if intent in {"kill", "hibernate"} and not step.state.closed:
         step.state = replace(step.state, intent="run")
     elif intent != "run":
-        step.do(FailPending(_ANSWERS[intent]))
+        step.do(FailPending(_answer_of(step.state)))
 
 
 def forked_late(step: Step) -> None:
@@ -422,8 +462,9 @@ def ended_asked(step: Step) -> None:
         step.answer("over", "over")
         step.begin(explicit=state.explicit)
     else:
-        step.do(SettleCalls(keep=False, kind=_ANSWERS[state.intent]))
+        answer = _answer_of(state)
+        step.do(SettleCalls(keep=answer == "hibernated", kind=answer))
         if state.intent == "remove":
             step.forget()
         else:
-            step.rest(_RESTS[state.intent], _ANSWERS[state.intent])
+            step.rest(_RESTS[state.intent], answer)

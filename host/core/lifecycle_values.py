@@ -12,8 +12,9 @@ from procession.ipc.core.bounds import STOP_GRACE_S
 from procession.ipc.core.records import Transition
 from procession.ipc.core.restart_policy import Exit, RestartHistory, RestartPolicy
 
-Phase = Literal["new", "starting", "ready", "backoff", "stopping", "stopped", "down", "failed", "gone"]
-#: down: killed or closed, wakes on the next call. gone: removed; nobody sees it but a late event.
+Phase = Literal["new", "starting", "ready", "backoff", "stopping", "stopped", "down", "hibernated", "failed", "gone"]
+#: down: killed or closed, wakes on the next call. hibernated: put to sleep, wakes on the next call too, and is not gone for its
+#: family. gone: removed; nobody sees it but a late event.
 PHASES: Final[tuple[Phase, ...]] = (
     "new",
     "starting",
@@ -22,6 +23,7 @@ PHASES: Final[tuple[Phase, ...]] = (
     "stopping",
     "stopped",
     "down",
+    "hibernated",
     "failed",
     "gone",
 )
@@ -29,7 +31,7 @@ PHASES: Final[tuple[Phase, ...]] = (
 #: What a session holds follows from its phase alone. Its name and folder are its own until it is stopped or removed; one
 #: of the host's slots, while it has a process or is to get one without being asked.
 HOLDS_FOLDER: Final = frozenset(PHASES) - {"stopped", "gone"}
-HOLDS_SLOT: Final = HOLDS_FOLDER - {"down", "failed"}
+HOLDS_SLOT: Final = HOLDS_FOLDER - {"down", "hibernated", "failed"}
 
 EventKind = Literal[
     "start",
@@ -37,6 +39,7 @@ EventKind = Literal[
     "restart",
     "stop",
     "kill",
+    "hibernate",
     "close",
     "remove",
     "call",
@@ -52,19 +55,41 @@ EventKind = Literal[
     "reap_timeout",
 ]
 #: What people ask for, what happens to the process, what a timer says.
-VERBS: Final[tuple[EventKind, ...]] = ("start", "resume", "restart", "stop", "kill", "close", "remove", "call")
+VERBS: Final[tuple[EventKind, ...]] = (
+    "start",
+    "resume",
+    "restart",
+    "stop",
+    "kill",
+    "hibernate",
+    "close",
+    "remove",
+    "call",
+)
 FACTS: Final[tuple[EventKind, ...]] = ("forked", "ready", "start_failed", "condemned", "zygote_lost", "ended")
 TIMEOUTS: Final[tuple[EventKind, ...]] = ("backoff_over", "ready_timeout", "stop_timeout", "reap_timeout")
 EVENT_KINDS: Final[tuple[EventKind, ...]] = (*VERBS, *FACTS, *TIMEOUTS)
 
 #: Who asks for these waits for an answer: until it is up, or until it is over.
 WAITS_UP: Final[frozenset[EventKind]] = frozenset({"start", "resume", "restart"})
-WAITS_OVER: Final[frozenset[EventKind]] = frozenset({"stop", "kill", "close", "remove"})
+WAITS_OVER: Final[frozenset[EventKind]] = frozenset({"stop", "kill", "hibernate", "close", "remove"})
 
 TimerName = Literal["ready", "stop", "reap", "backoff"]
 Group = Literal["up", "over"]
-#: Why something did not happen, or `ready` and `over` when it did.
-Answer = Literal["ready", "over", "start_failed", "failed", "stopped", "killed", "closed", "removed", "finished"]
+#: Why something did not happen, or `ready` and `over` when it did. busy: of who is to be put to sleep and is being started.
+Answer = Literal[
+    "ready",
+    "over",
+    "busy",
+    "start_failed",
+    "failed",
+    "stopped",
+    "killed",
+    "hibernated",
+    "closed",
+    "removed",
+    "finished",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +98,7 @@ class LifecycleEvent:
 
     exit: how it ended or why it must (`ended`, `start_failed`, `condemned`). inc: the incarnation a fact is about, 0
     when it is about whichever there is; a fact about an earlier one is late and changes nothing. grace_s: of `stop`,
-    `restart` and `close`; 0 ends the process without asking it.
+    `restart`, `hibernate` and `close`; 0 ends the process without asking it.
     """
 
     kind: EventKind
@@ -96,9 +121,10 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class SendShutdown:
-    """Ask the process to answer what it has and exit."""
+    """Ask the process to answer what it has and exit. for_good: its agent is to do what it does at its end."""
 
     grace_s: float
+    for_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +163,10 @@ class BeginBackoff:
 
 @dataclass(frozen=True, slots=True)
 class SettleCalls:
-    """The process is over: calls it had started end with it; the others are kept, or answered with `kind`."""
+    """The process is over: calls it had started end with it; the others are kept, or answered with `kind`.
+
+    Where they are kept and it is hibernated then, each of them is a `call`.
+    """
 
     keep: bool
     kind: Answer
@@ -193,7 +222,7 @@ Action = (
 )
 
 #: What is to be once the process is over; the last verb that was accepted sets it.
-Intent = Literal["run", "stop", "kill", "close", "remove"]
+Intent = Literal["run", "stop", "kill", "hibernate", "close", "remove"]
 #: asked: a fork is under way. live: there is a keeper to talk to.
 ProcessState = Literal["none", "asked", "live"]
 
@@ -228,6 +257,11 @@ class Lifecycle:
     def takes_calls(self) -> bool:
         """Say whether a call goes straight to the process; in every other phase it waits and is told as `call`."""
         return self.phase == "ready"
+
+    @property
+    def is_asleep(self) -> bool:
+        """Say whether it is hibernated, or will be when its process is over."""
+        return self.phase == "hibernated" or (self.phase == "stopping" and self.intent == "hibernate")
 
     @property
     def settled(self) -> bool:

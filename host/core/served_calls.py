@@ -29,7 +29,17 @@ EARLY_MAX: Final = CALLS_MAX + ORDERS_MAX
 class ServedCall:
     """One call of a client."""
 
-    __slots__ = ("drop_with_client", "follows", "outcome", "ring", "seq", "ticket", "waits_for_turn", "withdrawn")
+    __slots__ = (
+        "drop_with_client",
+        "follows",
+        "outcome",
+        "places",
+        "ring",
+        "seq",
+        "ticket",
+        "waits_for_turn",
+        "withdrawn",
+    )
 
     def __init__(self, seq: int, *, follows: bool, drop_with_client: bool) -> None:
         self.seq = seq
@@ -39,6 +49,8 @@ class ServedCall:
         self.outcome: Outcome | None = None
         self.ticket: Ticket | None = None
         self.withdrawn = False
+        self.places = ""
+        """Whose mailbox has a place for it that counts towards its client's share."""
         self.waits_for_turn = False
 
 
@@ -57,6 +69,11 @@ class ServedCalls:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    @property
+    def works(self) -> bool:
+        """Whether a call is under way that ends by itself."""
+        return any(not call.follows for call in self._calls.values())
 
     def is_full(self, *, for_work: bool) -> bool:
         """Say whether there is no place for one more call."""

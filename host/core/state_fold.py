@@ -70,6 +70,11 @@ class StateFold:
         rest = {name: value for name, value in self.state.items() if name not in keys}
         return encode_value(rest, path="state", nodes_max=RESULT_NODES_MAX)
 
+    def forget_decoded(self) -> None:
+        """Keep the bytes alone: nobody is about to change it."""
+        if self.is_known:
+            self._encoded, self._state = self.encoded, None
+
     def commit(self, data: bytes) -> bool:
         """Take the ops of one commit in. Say whether they should be settled soon, which the caller sees to."""
         self._waiting.append(data)

@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-#: A stopped process may be someone's debugger at work for a moment; ten seconds is no moment.
-STOPPED_END_S: Final = 10.0
+from procession.ipc.core.bounds import STOPPED_END_S
+
 STUCK_WARN_S: Final = 10.0
 STUCK_END_S: Final = 30.0
 #: The host missed its own samples when two are further apart than this many periods and a little.

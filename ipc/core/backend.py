@@ -28,7 +28,9 @@ class Request:
     mailbox is full instead of MailboxFull. fail_fast: SessionRestarting at once instead of waiting for the next
     incarnation. on_item: receives what the operation streams (output, events, signals); it is called in the waiting thread by
     `call` and in the backend's own thread by `submit`, and must not block there. chain: ids of the sessions whose work waits
-    for this call (call_chain.py). wakes: start a process for it; else it waits until something else does.
+    for this call (call_chain.py). wakes: start a process for it; else it waits until something else does. call_id: what its
+    caller calls it: made again with the same one, it is answered as it was, and not run again. durability: of the change that
+    it leads to, if it is not to be the session's own.
     """
 
     op: Operation
@@ -42,6 +44,7 @@ class Request:
     chain: tuple[str, ...] = ()
     wakes: bool = True
     call_id: str = ""
+    durability: str = ""
 
 
 @dataclass(slots=True)

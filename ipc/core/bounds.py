@@ -53,6 +53,8 @@ WORKER_TERM_GRACE_S: Final = 0.25
 INTERPRETER_INT_GRACE_S: Final = 1.0
 SESSION_OVERRUN_GRACE_S: Final = 2.0
 STOP_GRACE_S: Final = 5.0
+#: A stopped process may be someone's debugger at work for a moment; ten seconds is no moment, and its session is ended.
+STOPPED_END_S: Final = 10.0
 REAP_TIMEOUT_S: Final = 2.0
 #: A run not proved empty this long after SIGKILL escalates to the whole session.
 PROOF_TIMEOUT_S: Final = 0.5
@@ -61,11 +63,15 @@ BOOT_EXIT: Final = 78
 #: Exit code of a session that ends itself because a run of its could not be proved empty (R-78); not a code of Python's.
 ESCALATE_EXIT: Final = 86
 QUERY_TIMEOUT_S: Final = 5.0
+#: Calls that come while a session is asked whether it is quiet wait for its answer: a loop that does not answer at once is not.
+QUIET_TIMEOUT_S: Final = 1.0
 RUN_TIMEOUT_S: Final = 30.0
 #: As long as the system that this re-creates waits for an agent.
 AWAIT_TIMEOUT_S: Final = 10.0
 #: A child has to be started before it can be waited for.
 CHILD_TIMEOUT_S: Final = 30.0
+#: A fork may copy a project's folder: a million files, or as many gigabytes as a disk moves in ten minutes.
+COPY_TIMEOUT_S: Final = 600.0
 #: No finite call may be asked to wait longer than a week: a bound, not a suggestion.
 TIMEOUT_S_MAX: Final = 7 * 86_400.0
 
@@ -78,6 +84,10 @@ STDERR_TAIL_BYTES: Final = 4 * KiB
 
 # --- host ---------------------------------------------------------------------------------------------------
 SESSIONS_MAX: Final = 100
+#: A session with nothing to do gives its process back after a quarter of an hour: who comes back sooner is still at work.
+HIBERNATE_AFTER_S: Final = 900.0
+#: A session process that is larger is replaced when it is quiet: the largest state it may have takes about half of this.
+RECYCLE_ABOVE_BYTES: Final = 512 * MiB
 EVENTS_KEPT: Final = 10_000
 OUTCOMES_KEPT: Final = 10_000
 OUTCOME_KEPT_S: Final = 3_600.0

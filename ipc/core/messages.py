@@ -96,10 +96,11 @@ class StreamCredit(Message, tag=4):
 
 
 class Shutdown(Message, tag=5):
-    """End all runs, answer what is open, and exit within `grace_s` seconds."""
+    """End all runs, answer what is open, and exit within `grace_s` seconds. for_good: the session goes on in no other process."""
 
     inc: int
     grace_s: float
+    for_good: bool = True
 
 
 class ArenaFree(Message, tag=6):
@@ -192,10 +193,11 @@ class StreamEnd(Message, tag=27):
 
 
 class Commit(Message, tag=28):
-    """State ops that no call's reply brings: what a signal, a timer or a child led to."""
+    """State ops that no call's reply brings: what a signal, a timer or a child led to. seq: of the call in it, 0 for none."""
 
     inc: int
     ops: msgspec.Raw
+    seq: int = 0
 
 
 class Deliver(Message, tag=29):
@@ -309,6 +311,7 @@ class Ask(Message, tag=42):
     call_id: str = ""
     fail_fast: bool = False
     cancel_on_disconnect: bool = False
+    durability: str = ""
 
 
 class Answer(Message, tag=43):

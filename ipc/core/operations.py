@@ -11,9 +11,17 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from procession.ipc.core.agent_records import AgentStatus, FinishedStatus
-from procession.ipc.core.bounds import AWAIT_TIMEOUT_S, QUERY_TIMEOUT_S, RUN_TIMEOUT_S, STOP_GRACE_S
+from procession.ipc.core.bounds import (
+    AWAIT_TIMEOUT_S,
+    COPY_TIMEOUT_S,
+    QUERY_TIMEOUT_S,
+    QUIET_TIMEOUT_S,
+    RUN_TIMEOUT_S,
+    STOP_GRACE_S,
+)
 from procession.ipc.core.limits import Limits
 from procession.ipc.core.records import (
+    AsideSignal,
     AuditEntry,
     CallInfo,
     ChildInfo,
@@ -28,6 +36,10 @@ from procession.ipc.core.records import (
     Statistics,
     Transition,
 )
+
+Durability = Literal["memory", "batch", "sync"]
+"""When a change is acknowledged: at once, once it is written (it outlives the host), once it is on disk (and the machine)."""
+DURABILITIES: Final[tuple[Durability, ...]] = ("memory", "batch", "sync")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -190,13 +202,27 @@ class DebugBody(Body, frozen=True, kw_only=True):
     limit: int | None = None
 
 
+class QuietDone(Body, frozen=True, kw_only=True):
+    """Why a session's process is still needed, in words; empty where nothing is.
+
+    busy: something goes on in it, or is to come that only this process knows. holds: nothing goes on, and something would be
+    lost with it. due: it has to be up later, whichever process it is.
+    """
+
+    busy: str = ""
+    holds: str = ""
+    due: str = ""
+
+
 # --- answered by the host -----------------------------------------------------------------------------------
 class StartBody(Body, frozen=True, kw_only=True):
     """A child spec. id and name are chosen when empty; project None gives a private folder.
 
     agent, agent_code, responder, tools: as in Boot. state: encoded; of the code session all of it, of another agent what it
-    is given. idle_timeout_s: it is stopped when it has had nothing to do for so long, None: never. partition: in which its
-    name is one.
+    is given. idle_timeout_s: it is stopped when it has had nothing to do for so long, None: never. hibernate_after_s: its
+    process is given back then; None: never, 0: as the host says. recycle_above: bytes of memory above which its process is
+    replaced when it is quiet; None: however many, 0: as the host says. partition: in which its name is one. durability: when a
+    change of it is acknowledged (memory, batch, sync), empty: as the host says.
     """
 
     project: str | None = None
@@ -217,7 +243,46 @@ class StartBody(Body, frozen=True, kw_only=True):
     responder: bytes = b""
     tools: bytes = b""
     idle_timeout_s: float | None = None
+    hibernate_after_s: float | None = 0.0
+    recycle_above: int | None = 0
     partition: str = ""
+    durability: str = ""
+
+
+class ImportBody(Body, frozen=True, kw_only=True):
+    """payload in: an archive. source: what errors call it. trust_code: what it holds or names of code may be run.
+
+    id is made when empty, name is the archive's when empty; project None gives a private folder, whatever it had. start: have
+    a process at once; else the session is down. sandbox, partition: as in StartBody, and not the archive's.
+    """
+
+    source: str
+    id: str = ""
+    name: str = ""
+    project: str | None = None
+    trust_code: bool = False
+    start: bool = True
+    sandbox: str = "off"
+    partition: str = ""
+
+
+class ForkBody(Body, frozen=True, kw_only=True):
+    """at: the number of the change after which the state is taken, None for now. id, name: chosen when empty.
+
+    project None gives a private folder. copy_project: the folder is made, or empty, and what is in the first one's is copied.
+    """
+
+    at: int | None = None
+    id: str = ""
+    name: str = ""
+    project: str | None = None
+    copy_project: bool = False
+
+
+class StateDone(Body, frozen=True, kw_only=True):
+    """payload out: the state, encoded, none when the agent has not told it. agent: whose it is, empty for a code session."""
+
+    agent: str = ""
 
 
 class GrantBody(Body, frozen=True, kw_only=True):
@@ -291,6 +356,17 @@ class SignalList(Body, frozen=True, kw_only=True):
     signals: tuple[SentSignal, ...] = ()
 
 
+class AsideList(Body, frozen=True, kw_only=True):
+    signals: tuple[AsideSignal, ...] = ()
+
+
+class AsideBody(Body, frozen=True, kw_only=True):
+    """What to do about a signal that was set aside; None of the two: nothing, and list them."""
+
+    retry: str = ""
+    drop: str = ""
+
+
 class ChildList(Body, frozen=True, kw_only=True):
     children: tuple[ChildInfo, ...] = ()
 
@@ -327,6 +403,10 @@ Target = Literal["session", "host"]
 Lane = Literal["control", "query", "run", "host"]
 
 
+#: What a call has to do with the agent's state: it may change it, its answer may show it, or neither.
+OfAgent = Literal["", "reads", "changes"]
+
+
 class Operation(NamedTuple):
     """One row of the table. timeout_s: the default; None only for what streams until it is cancelled."""
 
@@ -337,6 +417,7 @@ class Operation(NamedTuple):
     lane: Lane
     timeout_s: float | None
     streams: bool = False
+    agent: OfAgent = ""
 
 
 _QUICK: Final = QUERY_TIMEOUT_S
@@ -344,6 +425,7 @@ _LONG: Final = RUN_TIMEOUT_S
 
 _ROWS: Final = (
     Operation("ping", "session", Nothing, Nothing, "control", _QUICK),
+    Operation("quiet", "session", Nothing, QuietDone, "control", QUIET_TIMEOUT_S),
     Operation("echo", "session", Nothing, Nothing, "query", _QUICK),
     Operation("modules", "session", Nothing, ModuleList, "query", _QUICK),
     Operation("run", "session", RunBody, RunDone, "run", _LONG, True),
@@ -355,26 +437,30 @@ _ROWS: Final = (
     Operation("process_wait", "session", ProcessBody, ProcessInfo, "run", _LONG),
     Operation("process_signal", "session", ProcessSignalBody, ProcessInfo, "query", _QUICK),
     Operation("process_write", "session", ProcessWriteBody, Nothing, "query", _QUICK),
-    Operation("act", "session", ActBody, Nothing, "query", _QUICK),
-    Operation("ask", "session", AskBody, Nothing, "query", _QUICK),
-    Operation("signal", "session", SignalBody, Nothing, "query", _QUICK),
-    Operation("send_message", "session", SendBody, SendDone, "run", 60.0, True),
-    Operation("tool", "session", ToolBody, ToolDone, "run", _LONG, True),
+    Operation("act", "session", ActBody, Nothing, "query", _QUICK, agent="changes"),
+    Operation("ask", "session", AskBody, Nothing, "query", _QUICK, agent="reads"),
+    Operation("signal", "session", SignalBody, Nothing, "query", _QUICK, agent="changes"),
+    Operation("send_message", "session", SendBody, SendDone, "run", 60.0, True, agent="changes"),
+    Operation("tool", "session", ToolBody, ToolDone, "run", _LONG, True, agent="changes"),
     Operation("tools", "session", Nothing, Nothing, "query", _QUICK),
-    Operation("await_result", "session", AwaitBody, AwaitDone, "run", AWAIT_TIMEOUT_S),
-    Operation("agent_status", "session", Nothing, AgentStatus, "query", _QUICK),
+    Operation("await_result", "session", AwaitBody, AwaitDone, "run", AWAIT_TIMEOUT_S, agent="reads"),
+    Operation("agent_status", "session", Nothing, AgentStatus, "query", _QUICK, agent="reads"),
     Operation("connect", "session", Nothing, Nothing, "query", _QUICK),
-    Operation("debug_events", "session", DebugBody, Nothing, "query", _QUICK),
+    Operation("debug_events", "session", DebugBody, Nothing, "query", _QUICK, agent="reads"),
     Operation("start_session", "host", StartBody, SessionRef, "host", _LONG),
     Operation("find_session", "host", FindBody, SessionRef, "host", _QUICK),
     Operation("list_sessions", "host", ListBody, SessionList, "host", _QUICK),
     Operation("resume_session", "host", Nothing, SessionRef, "host", _LONG),
+    Operation("export_session", "host", Nothing, Nothing, "host", _LONG),
+    Operation("import_session", "host", ImportBody, SessionRef, "host", _LONG),
+    Operation("fork_session", "host", ForkBody, SessionRef, "host", COPY_TIMEOUT_S),
     Operation("remove_session", "host", Nothing, Nothing, "host", _LONG),
     Operation("stop_session", "host", StopBody, KillReceipt, "host", _LONG),
     Operation("kill_session", "host", Nothing, KillReceipt, "host", _LONG),
+    Operation("hibernate_session", "host", Nothing, Nothing, "host", _LONG),
     Operation("restart_session", "host", Nothing, SessionRef, "host", _LONG),
     Operation("status", "host", Nothing, SessionStatus, "host", _QUICK),
-    Operation("state", "host", Nothing, Nothing, "host", _QUICK),
+    Operation("state", "host", Nothing, StateDone, "host", _QUICK),
     Operation("story", "host", Nothing, StoryDone, "host", _QUICK),
     Operation("last_report", "host", Nothing, ReportDone, "host", _QUICK),
     Operation("calls", "host", Nothing, CallList, "host", _QUICK),
@@ -387,9 +473,11 @@ _ROWS: Final = (
     Operation("attach", "host", FollowBody, Nothing, "host", None, True),
     Operation("permissions", "host", GrantBody, Permissions, "host", _QUICK),
     Operation("audit", "host", AuditBody, AuditList, "host", _QUICK),
+    Operation("aside", "host", AsideBody, AsideList, "host", _QUICK),
     Operation("touch", "host", Nothing, Nothing, "host", _QUICK),
     Operation("statistics", "host", Nothing, Statistics, "host", _QUICK),
     Operation("shutdown", "host", StopBody, Nothing, "host", _LONG),
+    Operation("restart_host", "host", Nothing, Nothing, "host", _LONG),
 )
 
 #: name -> operation

@@ -177,7 +177,8 @@ class SessionStatus(Record, frozen=True, kw_only=True):
     phase: new, starting, ready, backoff, stopping, stopped, down, failed. pid, keeper_pid: of the session
     process and of its keeper, None when there is none. restarts: starts after an end that counted
     (of a lost zygote none does), in all. reason: why it failed, is down or was stopped. parent: the session whose agent's child
-    it is. orphaned_from: the one that was, until that was gone. partition: in which its name is one.
+    it is. orphaned_from: the one that was, until that was gone. partition: in which its name is one. number: of the last change
+    of its agent's state that was acknowledged; `fork(at=...)` takes one.
     """
 
     id: str
@@ -199,6 +200,7 @@ class SessionStatus(Record, frozen=True, kw_only=True):
     parent: str | None = None
     orphaned_from: str | None = None
     partition: str = ""
+    number: int = 0
 
 
 class CallInfo(Record, frozen=True, kw_only=True):
@@ -266,6 +268,20 @@ class AgentSignal(Record, frozen=True, kw_only=True):
     extensions: dict[str, bool | int | str] = {}
     session: str
     dropped: int = 0
+
+
+class AsideSignal(Record, frozen=True, kw_only=True):
+    """A signal that a session could not handle, kept until somebody retries or drops it.
+
+    at: when it was given to the session. code, reason: why it was set aside. deaths: processes that ended while they had it.
+    """
+
+    id: str
+    type: str
+    at: float
+    code: str
+    reason: str
+    deaths: int = 0
 
 
 class AuditEntry(Record, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ class ExitKind(Enum):
     KEEPER_LOST = "keeper lost"
     ZYGOTE_LOST = "zygote lost"
     ESCALATED = "escalated"
+    NOT_RESTORED = "state not restored"
+    NOT_KEPT = "a change could not be kept"
     ASKED = "asked for"
 
 
@@ -165,6 +167,8 @@ _TABLE: Final[dict[Case, tuple[Cell, Cell, Cell]]] = {
     Case(ExitKind.KEEPER_LOST): ("restart", "restart", "leave"),
     Case(ExitKind.ESCALATED): ("restart", "restart", "leave"),
     Case(ExitKind.ZYGOTE_LOST): ("restart free", "restart free", "leave"),
+    Case(ExitKind.NOT_RESTORED): ("leave", "leave", "leave"),
+    Case(ExitKind.NOT_KEPT): ("restart free", "restart free", "leave"),
     Case(ExitKind.ASKED): ("leave", "leave", "leave"),
 }
 

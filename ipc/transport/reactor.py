@@ -27,9 +27,11 @@ from procession.ipc.transport.timers import Callback, Timer, TimerHeap
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Callback", "LoopReactor", "OnError", "Reactor", "ThreadReactor", "Timer", "tell_surprise"]
+__all__ = ["Callback", "LoopReactor", "OnError", "OnGap", "Reactor", "ThreadReactor", "Timer", "tell_surprise"]
 
 OnError = Callable[[BaseException, str], None]
+#: Told by how many seconds all timers were put back, since the process was gone for so long; before any of them is due again.
+OnGap = Callable[[float], None]
 
 #: Longest sleep of the loop: a bound on how late it may notice a clock or a wake-up that went wrong.
 SLEEP_S_MAX: Final = 60.0
@@ -43,6 +45,7 @@ class Reactor(Protocol):
     """The port."""
 
     on_error: OnError | None
+    on_gap: OnGap | None
 
     def now(self) -> float: ...
     def in_loop(self) -> bool: ...
@@ -76,6 +79,7 @@ class ThreadReactor:
 
     def __init__(self, name: str = "procession-host") -> None:
         self.on_error: OnError | None = None
+        self.on_gap: OnGap | None = None
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -234,7 +238,10 @@ class ThreadReactor:
     def _run_due(self) -> None:
         now = time.monotonic()
         with self._lock:
+            lost_s = self._timers.put_back(now)
             due = self._timers.take_due(now)
+        if lost_s and (on_gap := self.on_gap) is not None:
+            self._guard(lambda: on_gap(lost_s))
         for timer in due:
             callback, timer.callback = timer.callback, None
             if callback is not None:
@@ -279,6 +286,7 @@ class LoopReactor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.on_error: OnError | None = None
+        self.on_gap: OnGap | None = None
         self._loop = loop
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
@@ -423,7 +431,10 @@ class LoopReactor:
         try:
             now = time.monotonic()
             with self._lock:
+                lost_s = self._timers.put_back(now)
                 due = self._timers.take_due(now)
+            if lost_s and (on_gap := self.on_gap) is not None:
+                self._guard(lambda: on_gap(lost_s))
             for timer in due:
                 callback, timer.callback = timer.callback, None
                 if callback is not None:

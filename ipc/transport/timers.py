@@ -2,6 +2,7 @@
 
 It is *not* thread-safe (its reactor locks) and reads no clock. Rule: a timer that is cancelled costs nothing but its
 place, and places are given back before the dead outnumber the living by two to one; so a deadline on every call is cheap.
+When its reactor was gone for a while, no timer is late: all are put back (ipc/core/gap.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from typing import Final
+
+from procession.ipc.core import gap
 
 Callback = Callable[[], None]
 
@@ -33,12 +36,13 @@ class Timer:
 class TimerHeap:
     """Timers by time, and by age within one moment."""
 
-    __slots__ = ("_heap", "_order", "_sweep_at")
+    __slots__ = ("_heap", "_looked_at", "_order", "_sweep_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._sweep_at = SWEEP_ABOVE
+        self._looked_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -58,6 +62,19 @@ class TimerHeap:
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
+
+    def put_back(self, now: float) -> float:
+        """Put every timer back if there was a gap; return by how much, 0 for none. To be asked before what is due is taken."""
+        looked_at, self._looked_at = self._looked_at, now
+        nearest = self.nearest()
+        if nearest is None:
+            return 0.0
+        lost_s = gap.lost_s(now - max(nearest, looked_at), gap.HOST_GAP_S)  # a timer for a time long past: no gap
+        if lost_s:
+            for _, _, timer in self._heap:
+                timer.when += lost_s
+            self._heap = [(timer.when, order, timer) for _, order, timer in self._heap]  # in the order that it had
+        return lost_s
 
     def take_due(self, now: float) -> list[Timer]:
         """Take out what is due, the earliest first."""

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from procession.ipc.core.limits import Limits as Limits
     from procession.ipc.core.operations import StoryDone as StoryDone
     from procession.ipc.core.records import AgentSignal as AgentSignal
+    from procession.ipc.core.records import AsideSignal as AsideSignal
     from procession.ipc.core.records import AuditEntry as AuditEntry
     from procession.ipc.core.records import CallInfo as CallInfo
     from procession.ipc.core.records import ChildInfo as ChildInfo
@@ -106,6 +107,7 @@ __all__ = [
     "AgentSignal",
     "AgentStatus",
     "AlreadyExists",
+    "AsideSignal",
     "AsyncHost",
     "AsyncProcess",
     "AsyncSession",
@@ -197,6 +199,7 @@ _HOMES = {
     "AsyncProcess": "procession.api.aio",
     "AsyncSession": "procession.api.aio",
     "AsyncWorkerPool": "procession.api.aio_pool",
+    "AsideSignal": "procession.ipc.core.records",
     "AuditEntry": "procession.ipc.core.records",
     "CallFuture": "procession.api.futures",
     "CallInfo": "procession.ipc.core.records",

@@ -21,6 +21,7 @@ def prepare(
     arena_out_fd: int,
     host_pidfd: int,
     child_signals: int,
+    presence: int = -1,
 ) -> Callable[[], NoReturn]:
     """Return what runs one script; `say(text)` answers the test."""
     return partial(scripted, mail_r, mail_w, page_fd, arena_in_fd, arena_out_fd, host_pidfd, child_signals)

@@ -114,6 +114,8 @@ class World:
         self.state, actions = step(self.state, event, self.now, self.rng)
         for action in actions:
             self._do(action)
+        if self.state.phase == "hibernated" and any(call.state == "waiting" for call in self.calls):
+            self.send(LifecycleEvent("call"))  # what was kept is a call
         self._check()
 
     def _do(self, action: Action) -> None:
@@ -155,6 +157,7 @@ class World:
                         self._deliver(call)
             case AnswerWaiters(group, kind):
                 open_ones = [w for w in self.waiters if w.group == group and w.answer is None]
+                assert kind != "busy" or len(open_ones) == 1, "only who wants it to sleep is told that"
                 assert open_ones, f"nobody waits to hear {kind}"
                 for waiter in open_ones:
                     waiter.answer = kind

@@ -23,7 +23,7 @@ FACES = """
 """.split()
 
 VALUES = """
-    AccessStats AgentSignal AgentStatus AuditEntry CallInfo ChildInfo CodeResult CommandResult ContextItem DebugEvent
+    AccessStats AgentSignal AgentStatus AsideSignal AuditEntry CallInfo ChildInfo CodeResult CommandResult ContextItem DebugEvent
     Event Finished KillReceipt Limits Memory Message MessagePage OutputChunk PendingMemory Permissions PoolStatus
     ProcessInfo PromotionStats ReasoningStep RunReport Sandbox SessionRecord SessionStatus Statistics StoryDone Todo
     ToolCallRecord ToolInfo ToolResult Transition

@@ -21,7 +21,7 @@ MAY = {
     # To itself: a child signal put back because there is more to reap; a kill point of the tests.
     (Path("agent_proc/keeper.py"), "_reap"): "os.kill(self.pid, signal.SIGCHLD)",
     (Path("agent_proc/zygote.py"), "_reap"): "os.kill(os.getpid(), signal.SIGCHLD)",
-    (Path("agent_proc/zygote.py"), "_kill_point"): "os.kill(os.getpid(), signal.SIGKILL)",
+    (Path("ipc/kill_points.py"), "_die"): "os.kill(os.getpid(), signal.SIGKILL)",
     # No descriptor was left for a pidfd of it; it is a child that only this thread reaps, so the number is its own.
     (Path("agent_proc/zygote.py"), "_fork_keeper"): "os.kill(pid, signal.SIGKILL)",
 }

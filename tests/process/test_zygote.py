@@ -24,6 +24,7 @@ from helpers.waiting import wait_until
 from procession.agent_proc.descriptors import FORK_FDS
 from procession.agent_proc.proctree import TreeScan
 from procession.agent_proc.zygote import EXIT_BUG
+from procession.ipc import kill_points
 from procession.ipc.core.bounds import WIRE_VERSION
 from procession.ipc.core.messages import (
     Born,
@@ -110,7 +111,7 @@ class Zygote:
         host_pid: int | None = None,
         folder: Path | None = None,
         user: User | None = None,
-        kill_points: tuple[str, ...] = (),
+        kill_point: str = "",
         scripted: bool = True,
         prepare: Callable[[], None] | None = None,
     ) -> None:
@@ -120,7 +121,7 @@ class Zygote:
         self.sock.settimeout(ANSWER_S)
         host_pidfd = os.pidfd_open(host_pid or os.getpid())
         python = python_for(user)
-        env = python.environment(os.environ | {CASE_VARIABLE: self.case}, user)
+        env = python.environment(os.environ | {CASE_VARIABLE: self.case, kill_points.VARIABLE: kill_point}, user)
         other = user is not None and user.is_somebody_else
         self.process = subprocess.Popen(
             [python.executable, "-I", "-c", SNIPPET, str(theirs.fileno()), str(host_pidfd)],
@@ -146,9 +147,11 @@ class Zygote:
             "sys_path": folders,
             "preload": [*(["helpers.scripted_session"] if scripted else []), *preload],
             "host_pid": os.getpid(),
-            "kill_points": list(kill_points),
         }
         self.sock.send(json.dumps(config).encode())
+        presence = os.memfd_create("presence")
+        socket.send_fds(self.sock, [b"presence"], [presence])
+        os.close(presence)
 
     def packet(self) -> tuple[Any, list[int]]:
         data, fds, _, _ = socket.recv_fds(self.sock, 65536, 1)
@@ -325,8 +328,8 @@ def test_a_session_has_its_own_streams_and_descriptors_only(zygote: Zygote) -> N
     assert os.read(session.fds["crash"], 100) == b"out err"
     assert targets[0] == "/dev/null"
     kinds = sorted(target.partition(":")[0] for target in targets[1:])
-    # page and two arenas; the host, and what SIGCHLD comes through; crash twice, mailbox twice
-    assert kinds == ["/memfd", "/memfd", "/memfd", "anon_inode", "anon_inode", "pipe", "pipe", "pipe", "pipe"]
+    # page, two arenas and the host's presence; the host, and what SIGCHLD comes through; crash twice, mailbox twice
+    assert kinds == ["/memfd", "/memfd", "/memfd", "/memfd", "anon_inode", "anon_inode", "pipe", "pipe", "pipe", "pipe"]
     own = [os.readlink(f"/proc/{zygote.process.pid}/fd/{n}") for n in range(3)]
     assert own == ["/dev/null"] * 3
 
@@ -645,7 +648,7 @@ def test_the_death_of_the_host_ends_zygotes_keepers_and_sessions() -> None:
 
 @pytest.mark.parametrize("point", ["before_fork", "after_fork"])
 def test_a_zygote_killed_while_it_forks_leaves_no_orphan(point: str) -> None:
-    with Zygote(kill_points=(point,)) as zygote:
+    with Zygote(kill_point=point) as zygote:
         zygote.hello()
         forkling = zygote.ask()
         forkling.close_theirs()

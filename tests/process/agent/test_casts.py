@@ -133,7 +133,7 @@ def test_one_that_kills_its_process_is_given_once_more_and_then_set_aside(
     with EventWatch(host) as events:
         session.cast("die", {"seen": str(tmp_path / "seen")})
         set_aside = events.wait("session.signal_set_aside", session)
-    assert (set_aside.event.data["about"], (tmp_path / "seen").read_text()) == ("cast", "xx")
+    assert (set_aside.event.data["about"], (tmp_path / "seen").read_text()) == ("die", "xx")
     assert session.call("take", {"item": 1}, timeout=15) == 1
 
 

@@ -50,7 +50,7 @@ class Leaver(Agent[Nothing]):
 
 @pytest.fixture(scope="module")
 def small_host() -> Iterator[Host]:
-    with Host(sandbox=Sandbox.off(), max_sessions=SESSIONS_MAX) as opened:
+    with Host(sandbox=Sandbox.off(), max_sessions=SESSIONS_MAX, hibernate_after=None) as opened:
         opened.remove_session(opened.start_session().id)  # its zygote is the fixture's, not the first test's
         yield opened
 
@@ -157,7 +157,8 @@ def test_a_stopped_session_is_over_its_folder_is_free_and_it_can_come_back(host:
     host.stop_session(session.id)
     assert host.list_sessions() == []
     with pytest.raises(SessionNotRunning):
-        session.get_messages()
+        session.append_message("user", "no more")
+    assert [message.content for message in session.get_messages()] == ["kept"]
     with pytest.raises(SessionNotFound):
         host.get_session_by_path(tmp_path)
     with pytest.raises(SessionNotFound):
@@ -206,10 +207,11 @@ def test_a_session_that_was_killed_wakes_as_soon_as_the_host_has_a_slot_for_it(h
     others = [host.start_session() for _ in range(SESSIONS_MAX)]
     for _ in range(2):
         with pytest.raises(SessionLimitReached) as caught:
-            killed.get_messages()
+            killed.append_message("user", "not yet")
         assert (caught.value.ran, caught.value.session, killed.status().phase) == ("no", killed.id, "down")
     others[0].stop()
-    assert [message.content for message in killed.get_messages()] == ["kept"]
+    killed.append_message("user", "now")
+    assert [message.content for message in killed.get_messages()] == ["kept", "now"]
 
 
 @pytest.mark.contract("0.5 a crash loses nothing", "1.9 consequences")

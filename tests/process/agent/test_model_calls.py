@@ -385,6 +385,8 @@ def test_an_agent_whose_process_dies_in_a_tool_is_told_that_nobody_knows(worker:
     worker.call("work.run", {"tool": "slow", "arguments": {"seconds": 60, "n": 1}, "id": "1"})
     wait_until(lambda: any(call.op == "tool" and call.state == "running" for call in worker.calls()), "the tool runs")
     worker.kill()
+    assert "1" not in results_of(worker)  # which starts nothing
+    worker.ping()
     wait_until(lambda: "1" in results_of(worker), "it is told")
     assert results_of(worker)["1"] == ["slow", "tool_outcome_unknown"]
 

@@ -440,6 +440,8 @@ def test_a_call_that_its_session_dies_in_is_closed_as_unknown(session: Session) 
     session.kill()
     with pytest.raises(SessionDied):
         running.result(10)
+    assert [call.status for call in session.get_tool_calls()] == ["running", "pending"]  # its next process closes it
+    session.ping()
     closed, other = session.get_tool_calls()
     assert (closed.status, str(closed.error).startswith("tool_outcome_unknown")) == ("error", True)
     assert (other.id, other.status) == (mine.id, "pending")

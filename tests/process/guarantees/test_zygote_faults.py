@@ -14,6 +14,7 @@ from helpers.leakguard import LeakGuard
 from helpers.proc import look_at
 from helpers.waiting import wait_until
 from procession import Host, Sandbox, SessionDied, StartFailed
+from procession.ipc import kill_points
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -144,10 +145,10 @@ def test_a_fork_request_that_meets_a_dying_zygote_is_retried(
     leak_guard: LeakGuard, monkeypatch: pytest.MonkeyPatch, point: str, soak_factor: int
 ) -> None:
     for _ in range(count_of(200, soak_factor)):
-        monkeypatch.setenv("PROCESSION_KILL_POINTS", point)  # for the first zygote, not for its successor
+        monkeypatch.setenv(kill_points.VARIABLE, point)  # for the first zygote, not for its successor
         with Host(sandbox=Sandbox.off()) as host, EventWatch(host) as events:
             wait_until(partial(has_zygote, host), "the first zygote")
-            monkeypatch.delenv("PROCESSION_KILL_POINTS")
+            monkeypatch.delenv(kill_points.VARIABLE)
             session = host.start_session()
             assert len(events.of("zygote.lost")) == 1
             assert (session.status().incarnation, session.status().restarts) == (1, 0)

@@ -12,8 +12,8 @@ from procession.ipc.core import errors
 from procession.ipc.core.errors import InvalidRequest
 
 DESIGNED = """
-    up down status new ps stats logs events inspect why run exec python restart kill stop rm doctor demo
-    messages todos files memory tools tool signal send
+    up down status new ps stats logs events inspect why run exec python restart hibernate kill stop rm doctor demo
+    messages todos files memory tools tool signal send export import fork state aside
 """.split()
 
 

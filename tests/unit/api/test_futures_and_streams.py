@@ -230,10 +230,8 @@ def test_a_start_whose_caller_was_cancelled_is_undone() -> None:
     def started(ticket: FakeTicket) -> None:
         ticket.answer(SessionRef(id="new", name="n"))
 
-    from procession.api.aio import _remove_started
-
     backend = FakeBackend(on_cancel=started)
-    cancelled_after_start(backend, undo=_remove_started, plan=plans.start_session(StartBody()))
+    cancelled_after_start(backend, undo=plans.remove_started, plan=plans.start_session(StartBody()))
     assert [(r.op.name, r.session) for r in backend.requests] == [("start_session", ""), ("remove_session", "new")]
 
 

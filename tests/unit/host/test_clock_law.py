@@ -13,6 +13,10 @@ WALL_READERS = {
     "host/families.py": "when a signal of the host's was made",
     "host/tool_gate.py": "when a call that a model chose was over",
     "host/signal_log.py": "when a signal to subscribers was taken",
+    "host/session_journal.py": "when a change was kept",
+    "host/session_casts.py": "when a signal was taken in",
+    "host/moving.py": "when an archive, or a session of one, was made, and when a copy was how far",
+    "host/call_mailbox.py": "how old an outcome is that another host may have kept, whose clock is gone",
 }
 DECIDERS = ("host/core/",)
 OTHER_NAMES = {"time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "time.CLOCK_REALTIME"}

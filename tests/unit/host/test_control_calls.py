@@ -193,6 +193,7 @@ def test_every_operation_of_the_table_can_be_asked_for():
             "ask": {"query": "q"},
             "send_message": {"text": "t"},
             "tool": {"name": "t"},
+            "import_session": {"source": "f"},
         }.get(name, {})  # type: ignore[assignment]
         request = request_of(Ask(1, name, "s", None, msgspec.Raw(msgspec.msgpack.encode(fields))))
         assert isinstance(request.body, op.params)

@@ -26,7 +26,8 @@ from procession.ipc.core.errors import InvalidTransition
 from procession.ipc.core.restart_policy import Exit, ExitKind, RestartPolicy
 
 ORDERED = ("start", "stop", "restart", "kill", "crash")
-TIMELESS: tuple[EventKind, ...] = ("start", "resume", "restart", "stop", "kill")
+SLEEPY = ("start", "hibernate", "restart", "kill", "crash")
+TIMELESS: tuple[EventKind, ...] = ("start", "resume", "restart", "stop", "kill", "hibernate")
 DOCS = Path("docs/lifecycle.md")
 
 
@@ -36,6 +37,11 @@ def ready_world(**fields) -> World:
     world.settle()
     assert world.state.phase == "ready"
     return world
+
+
+def accepted(world: World) -> list[str]:
+    """The verbs that were not refused: who is being started is not put to sleep, nor who is over."""
+    return [waiter.verb for waiter in world.waiters if waiter.answer not in ("busy", "stopped") or waiter.group == "up"]
 
 
 def expected_after(verbs) -> str:
@@ -48,6 +54,8 @@ def expected_after(verbs) -> str:
             phase = "stopped"
         elif verb == "kill" and phase == "ready":
             phase = "down"
+        elif verb == "hibernate" and phase in ("ready", "down"):
+            phase = "hibernated"
     return phase
 
 
@@ -61,7 +69,7 @@ def test_every_verb_and_every_timer_has_a_cell_in_every_phase() -> None:
         ("ready", "start_failed"),
         *(
             (phase, kind)
-            for phase in ("backoff", "stopped", "down", "failed", "gone")
+            for phase in ("backoff", "stopped", "down", "hibernated", "failed", "gone")
             for kind in ("start_failed", "ended")
         ),
     }
@@ -116,10 +124,12 @@ def play(order, pace) -> tuple[World, bool]:
 
 
 @pytest.mark.guarantee("R-36")
-@pytest.mark.parametrize("first", ORDERED)
-def test_all_orders_of_five_verbs_come_to_rest_with_everybody_answered(first) -> None:
+@pytest.mark.parametrize(
+    ("verbs", "first"), [(verbs, first) for verbs in (ORDERED, SLEEPY) for first in verbs], ids=lambda one: str(one[0])
+)
+def test_all_orders_of_five_verbs_come_to_rest_with_everybody_answered(verbs, first) -> None:
     judged = 0
-    for order in permutations(ORDERED):
+    for order in permutations(verbs):
         if order[0] != first:
             continue
         for pace in product((0, 1, None), repeat=len(order) - 1):
@@ -127,7 +137,7 @@ def test_all_orders_of_five_verbs_come_to_rest_with_everybody_answered(first) ->
             assert world.open_waiters == [], (order, pace)
             if not hit_a_start:
                 judged += 1
-                assert world.state.phase == expected_after(order), (order, pace)
+                assert world.state.phase == expected_after(accepted(world)), (order, pace)
     assert judged > 24 * 3**4 // 2  # a crash seldom meets a start
 
 
@@ -147,7 +157,7 @@ def test_where_it_ends_depends_on_the_verbs_and_not_on_the_timing(seed: int, soa
                 elif moves:
                     rng.choice(moves)()
         world.settle()
-        assert world.state.phase == expected_after(verbs), verbs
+        assert world.state.phase == expected_after(accepted(world)), verbs
 
 
 def play_anything(rng: random.Random) -> World:
@@ -219,6 +229,110 @@ def test_a_call_that_comes_during_a_kill_wakes_it_and_one_that_comes_during_a_st
     world.verb("stop")
     refused = world.call()
     assert (world.state.phase, refused.state) == ("stopping", "over")
+
+
+def test_what_was_put_to_sleep_was_asked_keeps_its_calls_and_wakes_on_the_next() -> None:
+    world = ready_world()
+    state, actions = step(world.state, LifecycleEvent("hibernate"), world.now, world.rng)
+    assert SendShutdown(5.0, for_good=False) in actions
+    assert state.is_asleep
+    waiter = world.verb("hibernate")
+    world.settle()
+    assert (world.state.phase, waiter.answer, world.process) == ("hibernated", "over", None)
+    assert world.verb("hibernate").answer == "over"
+    call = world.call()
+    assert call.state == "waiting"
+    world.settle()
+    assert (world.state.phase, call.state) == ("ready", "sent")
+    assert world.announced[-4:] == ["session.hibernated", "session.woken", "session.starting", "session.ready"]
+    assert world.state.history.counted_at == ()
+
+
+def test_a_call_that_comes_while_it_is_put_to_sleep_wakes_it_and_so_does_one_that_it_had_not_started() -> None:
+    world = ready_world()
+    sent = world.call()
+    sent.started = False
+    world.verb("hibernate")
+    world.end(ExitKind.NORMAL)
+    assert (world.state.phase, sent.state) == ("starting", "waiting")
+    world.settle()
+    assert sent.state == "sent"
+    sent.started = True
+    world.verb("hibernate")
+    late = world.call()
+    world.settle()
+    assert (world.state.phase, late.state) == ("ready", "sent")
+    assert "session.failed" not in world.announced
+
+
+@pytest.mark.parametrize("kind", [ExitKind.SIGNAL, ExitKind.MEMORY, ExitKind.KEEPER_LOST, ExitKind.NONZERO])
+def test_a_death_on_the_way_to_sleep_is_a_sleep_and_not_counted(kind) -> None:
+    world = ready_world(policy=RestartPolicy(type="permanent"))
+    waiter = world.verb("hibernate")
+    world.end(kind)
+    assert (world.state.phase, waiter.answer, world.state.history.restarts) == ("hibernated", "over", 0)
+
+
+@pytest.mark.parametrize(
+    ("verb", "rests", "answer"),
+    [
+        ("start", "ready", "over"), ("restart", "ready", "over"), ("resume", "ready", "over"), ("stop", "stopped", "over"),
+        ("kill", "hibernated", "over"), ("close", "hibernated", "over"), ("remove", "gone", "over"),
+        ("hibernate", "hibernated", "over"),
+    ],
+)  # fmt: skip
+def test_the_last_verb_says_what_becomes_of_who_is_being_put_to_sleep(verb, rests, answer) -> None:
+    for asleep in (False, True):
+        world = ready_world()
+        waiter = world.verb("hibernate")
+        if asleep:
+            world.settle()
+        world.verb(verb)
+        world.settle()
+        assert (world.state.phase, waiter.answer) == (rests, answer)
+
+
+def test_who_cannot_be_put_to_sleep_is_told_why() -> None:
+    world = World()
+    world.verb("start")
+    assert world.verb("hibernate").answer == "busy"
+    world.settle()
+    world.end()
+    assert (world.state.phase, world.verb("hibernate").answer) == ("backoff", "busy")
+    world.settle()
+    world.verb("stop")
+    world.settle()
+    assert world.verb("hibernate").answer == "stopped"
+    while world.state.phase != "failed":
+        world.verb("start")
+        world.fact("start_failed", Exit(ExitKind.START_FAILED))
+    assert world.verb("hibernate").answer == "failed"
+    world.verb("remove")
+    assert world.verb("hibernate").answer == "removed"
+
+
+def test_who_was_killed_and_is_then_put_to_sleep_is_asleep_whenever_that_comes() -> None:
+    for settle in (True, False):
+        world = ready_world()
+        world.verb("kill")
+        if settle:
+            world.settle()
+        waiter = world.verb("hibernate")
+        world.settle()
+        assert (world.state.phase, waiter.answer) == ("hibernated", "over")
+
+
+def test_a_host_that_closes_wakes_nobody_who_sleeps() -> None:
+    for asleep in (False, True):
+        world = ready_world()
+        world.verb("hibernate")
+        if asleep:
+            world.settle()
+        world.verb("close")
+        call = world.call()
+        world.settle()
+        assert (world.state.phase, call.state, len(world.forks)) == ("hibernated", "over", 1)
+        assert "session.woken" not in world.announced
 
 
 def test_a_stop_that_is_ignored_becomes_a_kill_after_its_grace_and_a_lost_keeper_after_that() -> None:

@@ -378,13 +378,22 @@ def test_a_waiting_caller_outlives_the_process_when_its_call_was_not_begun(peer:
     assert isinstance(caller.wait(), Response)
 
 
-def test_a_call_without_a_process_asks_for_one_unless_it_fails_fast(peer: Peer) -> None:
+def test_a_call_without_a_process_asks_for_one_and_waits_for_it_unless_it_fails_fast(peer: Peer) -> None:
     peer.die()
     with pytest.raises(SessionRestarting):
         peer.calls.call(request(fail_fast=True))
-    assert peer.wanted == 0
+    assert (peer.wanted, peer.calls.waiting) == (1, 0)  # else a session that sleeps would refuse it for ever
     peer.submit("queued", request())
-    assert (peer.wanted, peer.calls.waiting) == (1, 1)
+    assert (peer.wanted, peer.calls.waiting) == (2, 1)
+
+
+def test_calls_that_are_held_wait_in_order_and_none_fails_fast(peer: Peer) -> None:
+    peer.calls.hold()
+    for name, fast in (("first", False), ("second", True)):
+        peer.submit(name, request(fail_fast=fast))
+    assert (peer.calls.waiting, peer.calls.open, peer.calls.is_clear) == (2, 0, True)
+    peer.calls.release()
+    assert (peer.calls.waiting, peer.calls.open, peer.calls.is_clear) == (0, 2, False)
 
 
 def test_closed_calls_refuse_each_with_an_error_of_its_own(peer: Peer) -> None:

@@ -29,6 +29,8 @@ protocol breach             restart       restart       leave
 keeper lost                 restart       restart       leave
 escalated                   restart       restart       leave
 zygote lost                 restart free  restart free  leave
+state not restored          leave         leave         leave
+a change could not be kept  restart free  restart free  leave
 asked for                   leave         leave         leave
 """
 """How it ended; then permanent, transient, temporary. Written by hand from the contract, not from the code."""

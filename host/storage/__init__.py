@@ -1,0 +1,1 @@
+"""Where a host keeps what must outlive it: the port, and its adapters."""
