@@ -29,7 +29,7 @@ test: static ## everything: format, lint, types, and every test (ARGS= for pytes
 	$(PYTEST) $(WORKERS) $(ARGS)
 
 check: static ## what needs no process, in under a minute: format, lint, types, laws, unit and simulation tests
-	$(PYTEST) -q $(WORKERS) -m "not process" --ignore tests/process $(ARGS)
+	PROCESSION_CHECK=1 $(PYTEST) -q $(WORKERS) -m "not process and not slow" --ignore tests/process $(ARGS)
 
 static: format-check lint types
 
@@ -39,7 +39,7 @@ bench: $(VENV)/.stamp-dev ## measure, beside a raw pipe and multiprocessing in t
 soak: $(VENV)/.stamp-dev ## the guarantees with their full counts; takes long
 	PROCESSION_SOAK=1 $(PYTEST) -m "guarantee or soak" -o timeout=3600 -o faulthandler_timeout=3700 $(ARGS)
 
-simulate: $(VENV)/.stamp-dev ## play one seed of the simulation and tell its story (SEED=123)
+simulate: $(VENV)/.stamp-dev ## play one seed of the simulation and tell its story (SEED=123), or many (SEED=0-2999)
 	PYTHONPATH=tests $(BIN)/python -m helpers.simulation $(SEED)
 
 coverage: $(VENV)/.stamp-dev ## the tests under coverage; one name for each file

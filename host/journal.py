@@ -266,7 +266,8 @@ class Journal:
                 kill_points.reach("before_append")
                 self._store.write(items, sync=False)
                 kill_points.reach("after_append")
-            except ProcessionError as problem:
+            except Exception as bug:  # noqa: BLE001 - whoever waits is told, whatever it was
+                problem = bug if isinstance(bug, ProcessionError) else _of_bug(bug)
                 self._gaps.restore(gaps)
                 errors = [error or _copy(problem) for error in errors]
                 self._trouble(problem)
@@ -451,6 +452,11 @@ class Journal:
             return
         self._on_event("journal.repaired", {"session": session, "bytes": len(repair.aside), "why": repair.why})
         done(restored)
+
+
+def _of_bug(bug: Exception) -> StorageError:
+    """Return what a write failed with that nobody expected: nothing is written after it."""
+    return StorageError(f"{type(bug).__name__}: {bug}; nothing is written any more", code="storage_failed")
 
 
 def _started(target: Callable[[], None], name: str) -> threading.Thread:

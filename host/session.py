@@ -646,6 +646,12 @@ class SessionActor:
         self._let_go()
         self._step(LifecycleEvent("ready", inc=number))
 
+    @property
+    def _took_over(self) -> bool:
+        """Whether its process had to take a state that an agent of the program's own had before."""
+        spec = self.spec
+        return bool(spec.agent or spec.agent_code) and not self.keeping.is_unknown
+
     def _let_go(self) -> None:
         release, self._release = self._release, _nothing
         release()
@@ -691,7 +697,7 @@ class SessionActor:
                     why = tail.rstrip()  # which says it all
                 self._start_error = StartFailed(
                     why,
-                    phase="ready" if doomed else "boot" if self.keeping.is_unknown else "restore",
+                    phase="ready" if doomed else "restore" if self._took_over else "boot",
                     session=self.id,
                     report=self.last_report,
                 )

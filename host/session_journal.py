@@ -78,6 +78,10 @@ class SessionJournal:
         self.is_behind = False
         self._policy = SnapshotPolicy(0, restored.replayed, restored.replayed_bytes)
 
+    def ask_again(self) -> None:
+        """A snapshot that was due cannot be made just now: the next change asks for it again."""
+        self._asked = False
+
     def begin_snapshot(self) -> None:
         """A snapshot is being made: what comes from now on is written behind it."""
         self._asked = False

@@ -23,7 +23,7 @@ from procession.ipc.core.agent_keys import FINISHED_KEY, JOBS_KEY, SERVER_KEYS
 from procession.ipc.core.agent_records import FinishedStatus
 from procession.ipc.core.bounds import RESULT_NODES_MAX
 from procession.ipc.core.breach import ProtocolBreach
-from procession.ipc.core.errors import InvalidRequest, ProcessionError, ProtocolError
+from procession.ipc.core.errors import InvalidRequest, JournalCorrupt, ProcessionError, ProtocolError
 from procession.ipc.core.operations import DURABILITIES, Durability
 from procession.ipc.core.values import encode_value
 
@@ -226,6 +226,8 @@ class SessionKeeping:
         journal.load(self._actor.id, loaded)
 
     def _loaded(self, then: Then, found: Restored | ProcessionError) -> None:
+        if not isinstance(found, ProcessionError) and found.snapshot < 0 and self._is_code_session:
+            found = JournalCorrupt("the state that it began with is missing", hint="the data is kept as it is")
         if isinstance(found, ProcessionError):
             found.session = self._actor.id
             then(found)
@@ -288,6 +290,7 @@ class SessionKeeping:
             with self._lock:
                 fold = self._fold
                 if fold is None or not fold.is_known or journal.refusal() is not None:
+                    journal.ask_again()
                     return
                 state, number = fold.state, fold.number
                 journal.begin_snapshot()

@@ -34,7 +34,7 @@ _MARKS: Final[dict[str, Cell]] = {
     "skipped": ("skip", "odd"),
 }
 _TITLE_WIDTH: Final = 34
-#: From here on no row of the table is wrapped.
+#: From here on no row of the table is wrapped; below, every second one at most.
 _WIDE_CHARS: Final = 150
 
 
@@ -42,7 +42,7 @@ _WIDE_CHARS: Final = 150
 def live(cases: int) -> Iterator[Tell]:
     """Give a function that shows the rows as they are told; a screen too low for the whole table gets lines."""
     screen = console()
-    most = cases * (1 if screen.width >= _WIDE_CHARS else 2) + 2
+    most = cases + (0 if screen.width >= _WIDE_CHARS else cases // 2) + 2
     if not sys.stdout.isatty() or screen.height < most:
         yield _Lines()
         return

@@ -108,3 +108,14 @@ def cannot_read(path: Path, error: sqlite3.Error) -> ProcessionError:
     if code_of(error) in _MALFORMED:
         return JournalCorrupt(f"{path}: {error}", hint=_UNTOUCHED)
     return StorageError(f"{path}: {error}", code="storage_failed")
+
+
+def close_descriptors(path: Path) -> None:
+    """Close every descriptor of this process that is a database of this path, or a file that belongs to it."""
+    ours = {str(path), f"{path}-wal", f"{path}-shm"}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") in ours:
+                os.close(int(name))
+        except OSError:
+            pass  # the one that the listing itself had, or one that is gone

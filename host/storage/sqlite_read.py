@@ -24,6 +24,11 @@ class Reader:
         self._path = path
         self._lock = threading.Lock()
 
+    @property
+    def connections(self) -> tuple[sqlite3.Connection, ...]:
+        """What it reads with."""
+        return (self._connection,)
+
     def sessions(self) -> list[tuple[str, bytes]]:
         return self._all("SELECT id, data FROM sessions WHERE data IS NOT NULL ORDER BY key")
 

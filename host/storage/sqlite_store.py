@@ -287,8 +287,14 @@ class SqliteStore:
             self._wal_fd = -1
 
     def forget_after_fork(self) -> None:
-        """In a forked child: be closed, and close nothing, for to close a database is to write to it."""
-        _FORGOTTEN.append((self._reader, *self._writers))
+        """In a forked child: be closed. SQLite is not asked to, since to close a database may be to write to it.
+
+        Only the descriptors are; so its objects here must never be taken apart, at the end of the child neither.
+        """
+        for connection in (*self._writers, *(() if self._reader is None else self._reader.connections)):
+            _make_immortal(connection)
+        sqlite_file.close_descriptors(self._path)
+        self._wal_fd = -1
         self._reader = None
         self._writers = []
         self._failure = StorageError(f"{self._path} is the parent process's", code="closed")
@@ -308,5 +314,8 @@ class _Undoing:
             raise self._store.undo(error) from None
 
 
-_FORGOTTEN: Final[list[tuple[object, ...]]] = []
-"""Connections of a parent process: kept, since one that nobody holds is closed."""
+def _make_immortal(thing: object) -> None:
+    """Have an object never be taken apart: it counts one reference that nobody has."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

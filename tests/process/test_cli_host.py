@@ -374,7 +374,7 @@ def test_hints_are_in_the_words_of_a_shell(host: Path, tmp_path: Path) -> None:
 
 
 def test_no_more_sessions_than_the_host_was_started_for(tmp_path: Path) -> None:
-    assert procession("up", "-d", "--max-sessions", "1", "--data-dir", tmp_path).code == 0
+    assert procession("up", "-d", "--max-sessions", "1", "--hibernate-after", "never", "--data-dir", tmp_path).code == 0
     try:
         assert procession("new", "--data-dir", tmp_path).code == 0
         procession("new", "--data-dir", tmp_path).refused(5, "--max-sessions")
@@ -594,6 +594,6 @@ def test_run_loads_neither_typer_nor_rich_nor_pydantic(tmp_path: Path) -> None:
 
 def test_the_shell_completes_verbs_and_options() -> None:
     env = {"_PROCESSION_COMPLETE": "complete_bash", "COMP_WORDS": "procession st", "COMP_CWORD": "1"}
-    assert set(procession(env=env).out.split()) == {"status", "stats", "stop"}
+    assert set(procession(env=env).out.split()) == {"state", "status", "stats", "stop"}
     env = {"_PROCESSION_COMPLETE": "complete_bash", "COMP_WORDS": "procession ps --w", "COMP_CWORD": "2"}
     assert procession(env=env).out.split() == ["--watch"]

@@ -106,7 +106,7 @@ def test_on_a_terminal_of_24_lines_all_of_it_can_be_read(columns: int) -> None:
 
 
 def test_on_a_terminal_too_low_for_the_table_each_case_is_a_line() -> None:
-    with Terminal("demo", "--case", "works", "--case", "raises", size=(5, 80)) as terminal:
+    with Terminal("demo", "--case", "works", "--case", "raises", size=(4, 80)) as terminal:
         assert terminal.wait() == 0
     assert "CASE" not in terminal.shown
     assert "ok     a working tool" in terminal.shown

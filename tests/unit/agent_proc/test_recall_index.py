@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc import recall_index
 from procession.agent_proc.recall_index import RecallIndex
 
@@ -109,7 +110,7 @@ def test_what_is_no_whole_word_is_looked_for_as_it_is(query: str, found: list[st
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_query_is_syntax(query: str) -> None:
     assert "all" in names(index_of({"all": f"{query} tabs"}), f"{query} tabs")
 
@@ -118,8 +119,9 @@ contents = st.sampled_from(["red", "green", "red green", "blue sky", "x\0y", "ä
 maps = st.dictionaries(st.sampled_from("abcd"), contents)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(maps, st.frozensets(st.sampled_from("abcd"))), max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_an_index_that_kept_step_finds_what_a_new_one_does(steps: list[tuple[Texts, frozenset[str]]]) -> None:
     index = made()
     for texts, forgotten in steps:

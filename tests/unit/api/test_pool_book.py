@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from helpers.counts import examples
 from procession.api.core.pool_book import STRATEGIES, PoolBook, Room, Strategy
 
 
@@ -113,4 +114,4 @@ class AnyUse(RuleBasedStateMachine):
 
 
 TestAnyUse = AnyUse.TestCase
-TestAnyUse.settings = settings(max_examples=60, stateful_step_count=30)
+TestAnyUse.settings = settings(max_examples=examples(60), stateful_step_count=30)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.audit_log import (
     CODE_CHARS_MAX,
     ENTRIES_MAX,
@@ -129,7 +130,7 @@ def turned(value: object) -> object:
 
 
 @given(arguments)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_order_of_names_does_not_matter_to_the_hash(given_arguments):
     digits = hash_arguments(given_arguments)
     assert len(digits) == HASH_CHARS == 32

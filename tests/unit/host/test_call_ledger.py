@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from helpers.counts import examples
 from procession.host.core import call_ledger
 from procession.host.core.call_ledger import LATE, STALE, CallLedger, Entry
 from procession.ipc.core.bounds import MAILBOX_BYTES_MAX, MAILBOX_COMMANDS_MAX, OUTCOME_KEPT_S, OUTCOMES_KEPT
@@ -303,7 +304,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(self.ledger.recent) == min(len(self.over), call_ledger.RECENT_CALLS)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestAnyOrder = pytest.mark.guarantee("R-51")(LedgerMachine.TestCase)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.control_requests import follows, request_of
 from procession.host.core.served_calls import CALLS_MAX, EARLY_MAX, ORDERS_MAX, ServedCall, ServedCalls
 from procession.ipc.core.backend import Response
@@ -132,7 +133,7 @@ def test_a_client_that_is_gone_wants_nothing_and_ends_what_it_followed():
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["put", "finish", "next"])), max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_every_outcome_leaves_once_after_its_items_whatever_the_order(steps: list[tuple[int, str]]):
     calls = ServedCalls()
     made = {seq: opened(calls, seq) for seq in range(1, 5)}
@@ -208,7 +209,7 @@ def test_what_follows_has_no_deadline_unless_it_asks_for_one():
 
 
 @given(st.binary(max_size=60), st.sampled_from(sorted(OPERATIONS)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_body_of_random_bytes_is_refused_or_read_and_nothing_else(data: bytes, op: str):
     try:
         request = request_of(Ask(1, op, "s", 1.0, msgspec.Raw(data)))
@@ -233,7 +234,7 @@ def test_an_item_crosses_as_it_is(item: OutputChunk | Event):
 
 
 @given(st.binary(max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_random_bytes_are_an_item_or_a_breach(data: bytes):
     try:
         item = decode_item(msgspec.Raw(data))

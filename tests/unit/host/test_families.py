@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.signals import Signal
 from procession.host.families import _signal
 from procession.ipc.core.breach import ProtocolBreach
@@ -21,7 +22,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_what_a_session_said_comes_back_as_it_was(meta: object) -> None:
     told = decode_value(_signal("agent.child.exit", {"tag": "a", "reason": None}, ("meta", encode_value(meta))))
     assert isinstance(told, dict)
@@ -43,7 +44,7 @@ def test_every_signal_has_an_id_of_its_own() -> None:
 
 
 @given(st.binary(min_size=1, max_size=40))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_bytes_that_are_no_value_spoil_their_signal_and_change_nothing_else_of_it(said: bytes) -> None:
     data = _signal("agent.call.answered", {"call_id": "mine"}, ("result", said))
     try:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from helpers.counts import examples
 from procession.host.core.family import (
     CHILDREN_MAX,
     GENERATIONS_MAX,
@@ -194,7 +195,7 @@ def test_another_rule_is_refused() -> None:
 
 # --- names ------------------------------------------------------------------------------------------------------------
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=TAG_CHARS_MAX))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_child_is_called_after_its_parent_and_its_tag_as_far_as_there_is_room(parent: str, tag: str) -> None:
     name = child_name(parent, tag)
     whole = f"{parent}/{tag}"
@@ -253,4 +254,4 @@ class AnySequence(RuleBasedStateMachine):
 
 
 TestAnySequence = AnySequence.TestCase
-TestAnySequence.settings = settings(max_examples=60, stateful_step_count=30)
+TestAnySequence.settings = settings(max_examples=examples(60), stateful_step_count=30)

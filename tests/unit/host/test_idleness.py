@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.idleness import (
     LOOKS,
     PERIOD_S_MAX,
@@ -116,7 +117,7 @@ def test_the_one_that_was_used_longest_ago_goes_first_and_one_with_work_never() 
 
 
 @given(st.floats(0.01, 10_000.0), st.lists(st.booleans(), max_size=40), st.booleans())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_nobody_is_asked_early_or_much_too_late(after_s: float, calling: list[bool], sleeps: bool) -> None:
     idleness, now, calls, last = (sleeping if sleeps else ending)(after_s), 0.0, 0, 0.0
     period_s = idleness.period_s

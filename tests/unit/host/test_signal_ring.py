@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.signal_ring import SignalRing
 from procession.host.signal_log import SignalLog
 from procession.ipc.core.records import SentSignal
@@ -43,7 +44,7 @@ def test_one_that_is_larger_than_the_ring_leaves_nothing_but_its_number() -> Non
 
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 70))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_nothing_is_lost_in_silence_and_nothing_is_over_its_bounds(sizes: list[int], since: int) -> None:
     ring = SignalRing("s", count_max=7, bytes_max=30)
     for size in sizes:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.start_gate import PARALLEL_MAX, RATE_PER_S, StartGate
 from procession.ipc.core.restart_policy import Exit, ExitKind, Restart, RestartHistory, RestartPolicy, decide
 
@@ -58,7 +59,7 @@ def test_fifty_sessions_that_crash_together_all_come_back_spread(seed: int, star
     assert busiest_window(times, 2.0) <= 40
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["offer", "crash", "release", "withdraw", "wait"]), st.integers(0, 30)), max_size=120

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.state_fold import WAITING_BYTES_MAX, WAITING_MAX, StateFold, named_in
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.state_ops import AppendItems, DeleteKeys, ReplaceState, SetPath, apply, encode_ops
@@ -20,7 +21,7 @@ ops = st.one_of(
 
 
 @given(st.lists(st.tuples(st.lists(ops, max_size=3), st.booleans()), max_size=90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_commits_fold_to_what_the_session_has_wherever_somebody_reads(commits) -> None:
     fold, state = StateFold(encode_value({"list": []})), dict[str, object](list=[])
     for number, (batch, reads) in enumerate(commits, 1):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.host.core.tool_rates import (
     CALLS_MAX,
     LEGACY_RATES,
@@ -124,7 +125,7 @@ steps = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.int
 
 
 @given(steps, st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_it_answers_as_a_full_list_of_all_calls_would(taken, limit):
     rates = ToolRates({"execute": limit})
     counted: list[tuple[str, str, float]] = []

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from helpers.counts import examples
 from procession.ipc.core.arena import ArenaAllocator
 from procession.ipc.core.breach import ProtocolBreach
 
@@ -77,11 +78,11 @@ class Arena(RuleBasedStateMachine):
 
 
 TestArena = Arena.TestCase
-TestArena.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestArena.settings = settings(max_examples=examples(120), stateful_step_count=40, deadline=None)
 
 
 @given(st.permutations(range(PAGES)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_freeing_all_in_any_order_leaves_one_block(order):
     arena = ArenaAllocator(PAGES * PAGE)
     offsets = [arena.alloc(1) for _ in range(PAGES)]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core import frames
 from procession.ipc.core.bounds import FRAME_BYTES_MAX, WIRE_VERSION, KiB, MiB
 from procession.ipc.core.breach import ProtocolBreach
@@ -117,7 +118,7 @@ def test_control_messages_of_one_read_come_first():
 
 
 @given(st.lists(st.tuples(st.sampled_from(["data", "control", "bulk"]), st.integers(0, 40_000)), max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_every_message_arrives_once_and_each_lane_keeps_its_order(plan: list[tuple[str, int]]):
     host, session = pair()
     for number, (lane, size) in enumerate(plan):
@@ -148,7 +149,7 @@ def _error() -> Any:
     st.lists(st.tuples(st.sampled_from(["data", "control", "grant", "take"]), st.integers(0, 60_000)), max_size=40),
     st.sampled_from([0, 16 * KiB, 32 * KiB, 512 * KiB]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_wants_write_says_exactly_whether_take_gives_something(steps: list[tuple[str, int]], credit_bytes: int):
     host, _session = pair(credit_bytes)
     for number, (what, size) in enumerate(steps):
@@ -182,7 +183,7 @@ def test_unread_commands_never_exceed_the_credit_and_control_still_passes():
 
 
 @given(st.lists(st.integers(0, 60_000), min_size=1, max_size=8), st.integers(300, 70_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_is_sent_arrives_when_the_session_reads_on(sizes: list[int], read_bytes: int):
     host, session = pair()
     for seq, size in enumerate(sizes):
@@ -356,7 +357,7 @@ def test_a_breach_is_final(bad: bytes):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_random_bytes_raise_nothing_but_a_breach(data: bytes):
     for role in ("host", "session", "client", "server"):
         connection = Connection(role, incarnation=1)

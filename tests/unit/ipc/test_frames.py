@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.frames import FRAME_BYTES_MAX, FrameBreach, FrameDecoder, FrameTooLarge, chunks, encode
 
@@ -38,7 +39,7 @@ messages = st.lists(
 
 
 @given(messages, st.lists(st.integers(1, 300), min_size=1, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_messages_come_back_in_order_whatever_the_reads(wanted, sizes):
     wire = b"".join(
         encode(payload, control=True) if control else b"".join(chunks(payload, chunk))
@@ -55,7 +56,7 @@ def test_messages_come_back_in_order_whatever_the_reads(wanted, sizes):
 @given(
     st.binary(min_size=2, max_size=300), st.binary(max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=4)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_control_overtakes_between_the_chunks_of_a_data_message(payload, urgent, sizes):
     frames = list(chunks(payload, max(1, len(payload) // 3)))
     wire = encode(urgent, control=True).join(frames)
@@ -177,6 +178,7 @@ def test_a_large_message_costs_no_more_a_byte_than_a_small_one():
     assert spend(80_000) < 10 * spend(20_000)
 
 
+@pytest.mark.slow
 @pytest.mark.guarantee("R-44")
 def test_chunks_of_one_byte_cost_no_object_each():
     size = 256 * 1024

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core.errors import InvalidRequest
 from procession.ipc.core.names import (
     NAME_BYTES_MAX,
@@ -134,7 +135,7 @@ def test_a_session_is_called_as_its_folder(path: str | None, name: str) -> None:
 
 
 @given(st.text(TRICKY))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_default_name_is_always_a_name(folder: str) -> None:
     assert code(default_name("/" + folder, IDENT)) is None
 

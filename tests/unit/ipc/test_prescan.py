@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.prescan import measure, prescan
 
@@ -41,20 +42,20 @@ def count(value: object) -> int:
 
 
 @given(values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_counts_every_value(value):
     assert prescan(encode(value)) == count(value)
 
 
 @given(values, st.binary(min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_bytes_after_the_value_are_a_breach(value, more):
     with pytest.raises(ProtocolBreach, match="after"):
         prescan(encode(value) + more)
 
 
 @given(values, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_every_cut_is_a_breach(value, data):
     wire = encode(value)
     cut = data.draw(st.integers(0, len(wire) - 1))
@@ -63,7 +64,7 @@ def test_every_cut_is_a_breach(value, data):
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_agrees_with_the_decoder_on_any_bytes(data):
     try:
         nodes = prescan(data)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core import state_ops as so
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.state_op_types import OPS
@@ -70,7 +71,7 @@ batches = st.lists(ops, max_size=6)
 
 @pytest.mark.contract("2.2 ops are data")
 @given(states, batches)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_apply_changes_nothing_it_is_given(state, batch):
     before = copy.deepcopy((state, batch))
     try:
@@ -83,7 +84,7 @@ def test_apply_changes_nothing_it_is_given(state, batch):
 
 
 @given(states, batches, batches)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_a_state_stays_as_it_was_while_later_ops_are_applied_to_it(state, first, second):
     try:
         middle = apply(state, first)
@@ -96,7 +97,7 @@ def test_a_state_stays_as_it_was_while_later_ops_are_applied_to_it(state, first,
 
 @pytest.mark.contract("2.2 ops are data")
 @given(batches)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_encoding_loses_nothing(batch):
     wire = encode_ops(batch)
     assert decode_ops(wire) == batch
@@ -106,7 +107,7 @@ def test_encoding_loses_nothing(batch):
 
 @pytest.mark.contract("2.2 ops are data")
 @given(states, batches)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_the_journal_gives_the_state_that_the_session_has(state, batch):
     def outcome(batch, **options):
         try:
@@ -119,7 +120,7 @@ def test_the_journal_gives_the_state_that_the_session_has(state, batch):
 
 @pytest.mark.contract("2.2 ops in order")
 @given(states, st.lists(ops, max_size=3), ops)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_one_at_a_time_is_the_same_as_all_at_once(state, batch, last):
     try:
         together = apply(state, [*batch, last])
@@ -129,7 +130,7 @@ def test_one_at_a_time_is_the_same_as_all_at_once(state, batch, last):
 
 
 @given(states, batches)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_ops_add_no_more_bytes_than_they_say(state, batch):
     try:
         after = apply(state, batch)
@@ -140,7 +141,7 @@ def test_ops_add_no_more_bytes_than_they_say(state, batch):
 
 @pytest.mark.contract("2.2 AppendItems")
 @given(st.lists(st.tuples(items.map(tuple), st.integers(0, 5)), max_size=10))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_a_bounded_list_keeps_its_bound_and_its_newest(appends):
     state: dict[str, Any] = {}
     model: list[object] = []
@@ -154,7 +155,7 @@ def test_a_bounded_list_keeps_its_bound_and_its_newest(appends):
 
 @pytest.mark.contract("2.2 PutEntry")
 @given(st.lists(st.tuples(st.text("abcdef", min_size=1, max_size=1), st.integers()), max_size=20), st.integers(1, 4))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_a_bounded_map_keeps_the_entries_that_were_put_last(puts, keep):
     state: dict[str, Any] = {}
     model: dict[str, int] = {}
@@ -291,6 +292,7 @@ def test_the_deepest_state_can_be_written_and_read():
         apply({}, [SetPath(("a",) * 16, nested(17))])
 
 
+@pytest.mark.slow
 def test_a_cycle_and_a_bomb_are_refused():
     loop: list[object] = []
     loop.append(loop)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core import value_decode, value_encode
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.prescan import prescan
@@ -40,7 +41,7 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_the_short_way_and_the_long_way_agree(value: object) -> None:
     data = encode_value(value)
     with pytest.MonkeyPatch.context() as patch:
@@ -113,7 +114,7 @@ def test_bounds_hold_on_the_short_way_too() -> None:
 
 # --- timestamps -------------------------------------------------------------------------------------------------------
 @given(st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(fold=0)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_time_in_utc_is_msgpacks_own_and_comes_back_the_same(time: dt.datetime) -> None:
     data = encode_value([time])
     assert len(data) <= 16

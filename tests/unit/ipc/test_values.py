@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.ipc.core.breach import ProtocolBreach
 from procession.ipc.core.values import UnsupportedValue, decode_value, encode_value
 
@@ -108,7 +109,7 @@ values = st.recursive(
 
 @pytest.mark.guarantee("R-20")
 @given(values)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_every_value_of_the_table_comes_back_equal_and_of_the_same_type(value):
     assert same(back(value), value)
 
@@ -367,6 +368,7 @@ def test_lists_of_lists_are_counted_and_not_walked_for_ever():
         encode_value(laughs)
 
 
+@pytest.mark.slow
 def test_what_the_reader_would_refuse_for_its_memory_is_refused_by_the_writer():
     value: list[dict[str, object]] = [{str(index): {}} for index in range(300_000)]
     with pytest.raises(UnsupportedValue, match="MiB of objects"):
@@ -377,7 +379,7 @@ def test_what_the_reader_would_refuse_for_its_memory_is_refused_by_the_writer():
 
 
 @given(values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_was_encoded_fits_the_same_bounds(value: object):
     """The nodes that the writer counts are the nodes that the reader counts."""
     low, high = 1, 2000

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.code_session import Played
+from helpers.counts import examples
 from procession.agent_proc.agent.code_session.functions import ACTIONS
 from procession.agent_proc.agent.code_session.state import Budgets
 from procession.agent_proc.agent.code_session.working_context import KEYS, SOURCES
@@ -158,7 +159,7 @@ def test_every_action_takes_part():
 
 
 @given(st.lists(calls, max_size=25))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_sequence_keeps_every_rule(sequence: list[tuple[str, dict[str, Any]]]):
     session = Played(Budgets(element_bytes_max=40_000, state_bytes_max=1 << 20, context_tokens_max=3_000))
     for name, params in sequence:
@@ -172,7 +173,7 @@ def test_any_sequence_keeps_every_rule(sequence: list[tuple[str, dict[str, Any]]
 
 
 @given(st.lists(messages, max_size=12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_messages_come_back_in_the_order_and_with_the_content_they_had(given_messages: list[dict[str, Any]]):
     session = Played()
     for message in given_messages:

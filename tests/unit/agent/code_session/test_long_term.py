@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.code_session import START, Played
+from helpers.counts import examples
 from procession.agent_proc.agent.code_session import long_term
 from procession.agent_proc.agent.code_session.long_term import recall_wanted, told
 from procession.ipc.core.errors import InvalidRequest
@@ -221,6 +222,7 @@ def test_what_neither_keeps_nor_forgets_is_not_told(session: Played):
 # -- the cap ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.contract("1.5 long-term cap")
 def test_of_more_than_ten_thousand_the_least_important_goes_and_never_the_new_one(session: Played):
     session.fill(
@@ -282,7 +284,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_sequence_keeps_the_cap_and_what_was_just_kept(sequence: list[tuple[str, Any, Any]]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_term, "MEMORIES_MAX", 4)

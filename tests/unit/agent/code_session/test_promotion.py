@@ -213,6 +213,7 @@ def test_each_value_of_a_context_item_is_a_memory_of_its_own(session: Played):
     assert names(session) == [("context", "discovered_patterns")]
 
 
+@pytest.mark.slow
 def test_a_whole_full_store_is_promoted_in_a_few_runs(session: Played):
     session.fill("add_pending_memory", ({"item": memory(f"m{count}")} for count in range(500)))
     session.fill("remember", ({"content": "x", "id": f"old{count}"} for count in range(10_000)))

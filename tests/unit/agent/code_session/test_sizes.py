@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.code_session import Played
+from helpers.counts import examples
 from procession.agent_proc.agent.code_session import sizes
 from procession.agent_proc.agent.code_session.bounds import ELEMENT_DEPTH_MAX, STATE_RESERVE_BYTES
 from procession.agent_proc.agent.code_session.sizes import size_of
@@ -56,7 +57,7 @@ values = st.recursive(
 @example(-(2**63) - 1)
 @example({1: 2})
 @example({"\0t": []})
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_size_is_at_least_what_a_reader_counts(value: object):
     data = encode_value(value)
     nodes, objects_bytes = measure(data, depth_max=80)
@@ -67,7 +68,7 @@ def test_a_size_is_at_least_what_a_reader_counts(value: object):
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_came_back_from_a_journal_has_the_size_that_it_had(value: object):
     assert size_of(decode_value(encode_value(value))) == size_of(value)
 
@@ -204,7 +205,7 @@ def test_ops_of_the_largest_message_survive_the_journal():
 
 
 @given(st.dictionaries(st.text(max_size=3), st.one_of(values, st.just({})), max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_short_way_for_flat_maps_comes_to_the_same(value: dict[str, object]):
     short = sizes._flat(value)
     with pytest.MonkeyPatch.context() as patch:

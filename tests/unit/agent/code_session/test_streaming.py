@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.code_session import START, Played
+from helpers.counts import examples
 from procession.agent_proc.agent.code_session.state import Budgets
 from procession.ipc.core.errors import MessageTooLarge
 from procession.ipc.core.state_ops import AppendText
@@ -129,7 +130,7 @@ def test_a_stream_that_fills_the_state_can_still_be_ended():
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_size_of_a_stream_is_that_of_its_message_at_every_chunk(chunks: list[str]):
     session = Played()
     session.do("start_streaming", message_id="m1")

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from helpers.counts import examples
 from procession.agent_proc.agent.actions import action
 from procession.agent_proc.agent.agent import Agent
 from procession.agent_proc.agent.change import Change, Moment
@@ -234,14 +235,14 @@ def holds(agent: type[Agent[Any]], state: Plain, instructions: Sequence[Any]) ->
 
 @pytest.mark.contract("2.2 cmd")
 @given(st.lists(store_instructions, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_ops_of_plain_actions_say_exactly_what_happened(instructions):
     holds(Store, {"other": [1]}, instructions)
 
 
 @pytest.mark.contract("2.2 cmd")
 @given(st.lists(shop_instructions, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_ops_of_typed_actions_say_exactly_what_happened(instructions):
     holds(Shop, START, instructions)
     after = cmd(Shop, START, instructions, moment()).state

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.cron import check_time_zone, parse_cron
 from procession.ipc.core.errors import InvalidRequest
 
@@ -79,7 +80,7 @@ fields = st.tuples(
 
 @pytest.mark.contract("3 cron")
 @given(fields, st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)))  # noqa: DTZ001 - bounds are naive
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_next_time_is_the_first_that_fits(cron, start):
     expression = parse_cron(cron)
     start = start.replace(tzinfo=UTC)

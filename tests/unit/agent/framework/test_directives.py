@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.change import Change, Moment
 from procession.agent_proc.agent.directives import (
     DELAY_MS_MAX,
@@ -81,7 +82,7 @@ directives = st.one_of(*(st.builds(kind, *fields) for kind, fields in KINDS.item
 
 @pytest.mark.contract("2.2 directives are data")
 @given(st.lists(directives, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_directives_cross_processes_unchanged(batch):
     wire = encode_directives(batch)
     assert decode_directives(wire) == batch

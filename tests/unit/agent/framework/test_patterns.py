@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.patterns import SEGMENTS_MAX, TYPE_CHARS_MAX, check_type, parse_pattern
 from procession.ipc.core.errors import InvalidRequest
 
@@ -31,7 +32,7 @@ def matches_by_definition(pattern: list[str], parts: list[str]) -> bool:
 
 @pytest.mark.contract("2.3 patterns")
 @given(patterns, types)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_pattern_matches_what_its_definition_says(pattern, type_):
     assert parse_pattern(pattern).matches(type_) == matches_by_definition(pattern.split("."), type_.split("."))
 
@@ -147,7 +148,7 @@ def test_the_more_exact_pattern_is_the_one_with_the_longer_exact_beginning(more,
 
 
 @given(patterns, types)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_wildcard_is_above_the_type_itself(pattern, type_):
     parsed = parse_pattern(pattern)
     if parsed.matches(type_) and not parsed.is_exact:

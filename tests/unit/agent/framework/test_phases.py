@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from helpers.counts import examples
 from procession.agent_proc.agent.actions import action
 from procession.agent_proc.agent.agent import Agent
 from procession.agent_proc.agent.change import LATER, Change, Moment
@@ -326,7 +327,7 @@ signals = st.builds(
 
 @pytest.mark.contract("3 plugin phases")
 @given(signals, st.sampled_from(["", *SIGNAL_PHASES]), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_ops_of_a_signal_say_exactly_what_happened(one, phase, is_call):
     state = failing(phase)
     before = copy.deepcopy((state, one))

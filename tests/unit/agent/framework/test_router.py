@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.instructions import Instruction
 from procession.agent_proc.agent.patterns import parse_pattern
 from procession.agent_proc.agent.router import PRIORITY_MAX, ROUTES_MAX, Route, Router
@@ -53,7 +54,7 @@ routes = st.builds(
 
 @pytest.mark.contract("2.3 all that match run")
 @given(st.lists(routes, max_size=12), st.sampled_from(["a", "a.b", "c", "a.c.b"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_order_is_by_specificity_then_priority_then_registration(table, type_):
     expected = [
         (at, route)

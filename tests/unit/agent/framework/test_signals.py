@@ -14,6 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent import cloudevents_json, signal_types
 from procession.agent_proc.agent.change import Moment
 from procession.agent_proc.agent.cloudevents_json import from_json, from_mapping, to_json
@@ -53,7 +54,7 @@ signals = st.builds(
 
 @pytest.mark.contract("2.3 CloudEvents")
 @given(signals)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_json_gives_back_the_same_signal(signal):
     before = copy.deepcopy(signal)
     assert from_json(to_json(signal)) == signal
@@ -63,7 +64,7 @@ def test_json_gives_back_the_same_signal(signal):
 
 @pytest.mark.contract("2.3 CloudEvents")
 @given(signals.filter(lambda one: one.time is not None))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_another_implementation_reads_what_we_write_and_we_read_what_it_writes(signal):
     theirs = JSONFormat().read(CloudEvent, to_json(signal))
     assert (theirs.get_id(), theirs.get_source(), theirs.get_type()) == (signal.id, signal.source, signal.type)
@@ -77,7 +78,7 @@ def test_another_implementation_reads_what_we_write_and_we_read_what_it_writes(s
 
 
 @given(signals)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_a_signal_crosses_a_process_as_it_is(signal):
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(signal), type=Signal) == signal
 

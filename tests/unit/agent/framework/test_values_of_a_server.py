@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.completion import Completion, Lost, all_of, any_of, finished
 from procession.agent_proc.agent.debug_ring import CAPACITY_DEFAULT, CAPACITY_MAX, DebugEvent, DebugRing
 from procession.ipc.core.agent_records import Finished
@@ -28,7 +29,7 @@ def test_a_ring_is_off_unless_asked_for_and_then_keeps_nothing():
 
 @pytest.mark.contract("3 debug events")
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_ring_keeps_its_newest_events_newest_first(capacity, count, limit):
     ring = DebugRing(capacity)
     events = [DebugEvent(AT + timedelta(seconds=n), "directive_finished", str(n), n / 2) for n in range(count)]

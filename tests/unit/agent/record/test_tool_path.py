@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.record.tool_path import ToolPath, is_protected, tool_path
 from procession.ipc.core.errors import InvalidRequest
 
@@ -133,7 +134,7 @@ pieces = st.lists(
 
 
 @given(pieces, st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_whatever_the_text_its_place_is_inside_or_it_is_refused(parts: list[str], absolute: bool) -> None:
     given = "/" * absolute + "/".join(parts)
     try:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from helpers.counts import examples
 from procession.agent_proc.agent.tools.arguments import PROBLEMS_SHOWN_MAX, check_names
 from procession.agent_proc.agent.tools.define import define
 from procession.agent_proc.agent.tools.validation import ProblemCode
@@ -204,7 +205,7 @@ named = st.dictionaries(
 
 
 @given(named)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_arguments_are_bound_whole_or_refused_with_a_code(arguments):
     try:
         bound = SEARCH.bind(arguments)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.tools.calls import (
     ARGUMENTS_BYTES_MAX,
     ARGUMENTS_DEPTH_MAX,
@@ -263,7 +264,7 @@ replies = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_arguments_come_out_as_they_were_written(arguments):
     assert parsed(call(arguments))[0].arguments == arguments
     assert parsed(call(json.dumps(arguments)))[0].arguments == arguments
@@ -271,7 +272,7 @@ def test_arguments_come_out_as_they_were_written(arguments):
 
 
 @given(replies)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_reply_gives_calls_or_one_of_two_codes(reply):
     try:
         calls = parsed(reply)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.tools.docstrings import read_docstring
 
 GOOGLE = """Copy a file
@@ -102,7 +103,7 @@ lines = st.sampled_from(["Args:", "Parameters", "-----", ":param x: y", "  x: y"
 
 
 @given(st.lists(lines | st.text(max_size=8), max_size=8).map("\n".join))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_text_is_read(docstring):
     said = read_docstring(docstring)
     assert "\n" not in said.summary

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.tools.sanitizer import DEPTH_MAX, REDACTED, TOO_DEEP, sanitize, sanitize_text
 from procession.agent_proc.agent.tools.secret_patterns import SECRET_PATTERNS
 
@@ -250,20 +251,20 @@ def test_the_colon_of_a_placeholder_parts_no_user_from_a_password(before):
 
 
 @given(texts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_doing_it_again_changes_no_text(text):
     clean = sanitize_text(text)
     assert sanitize_text(clean) == clean
 
 
 @given(data)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_doing_it_again_changes_no_data(value):
     clean = sanitize(value)
     assert sanitize(clean) == clean
 
 
 @given(texts, st.sampled_from([secret for kind, secret in SECRETS if kind != "private_key"]), texts)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_text_around_it_hides_a_token(before, secret, after):
     assert f" {secret} " not in sanitize_text(f"{before} {secret} {after}")

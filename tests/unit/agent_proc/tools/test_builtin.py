@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.counts import examples
 from procession.agent_proc.agent.tools.builtin import BUILTIN, check_arguments
 from procession.agent_proc.agent.tools.registry import ToolRegistry
 from procession.agent_proc.agent.tools.spec import APIS
@@ -153,7 +154,7 @@ _JSON = st.recursive(
 
 
 @given(st.sampled_from(list(BUILTIN)), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_arguments_at_all_are_taken_or_refused_by_name(name: str, data: st.DataObject) -> None:
     known = list(BUILTIN[name].spec.parameters["properties"])
     arguments = data.draw(st.dictionaries(st.sampled_from(known) | st.text(max_size=5), _JSON, max_size=4))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.builtin_tools import SECRET, Tool
+from helpers.counts import examples
 from procession.agent_proc.tools.confined import FILE_BYTES_MAX
 from procession.agent_proc.tools.reading import BINARY_PROBE_BYTES, LINE_BYTES_MAX, TEXT_BYTES_MAX, line_text
 
@@ -73,9 +74,10 @@ def test_an_answer_is_bounded_and_tells_where_to_go_on(tool: Tool, project: Path
     assert tool("read_file", path="long", offset=following, limit=1)["value"].startswith(f"{following:>6}→xxx")
 
 
+@pytest.mark.slow
 @pytest.mark.contract("1.10 read_file")
 @given(st.text(max_size=700), st.text(alphabet="aé漢😀", min_size=LINE_BYTES_MAX, max_size=LINE_BYTES_MAX + 50))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_cut_line_is_a_beginning_of_it_without_half_characters(head: str, tail: str) -> None:
     line = (head + tail).replace("\n", "").replace("\r", "")
     shown, _, note = line_text(line.encode() + b"\r\n").rpartition("... ")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.builtin_tools import Tool
+from helpers.counts import examples
 from procession.agent_proc.tools.git_rules import MODIFYING, READ_ONLY, check
 from procession.ipc.core.errors import InvalidRequest
 
@@ -149,7 +150,7 @@ def test_paths_that_lead_out_are_refused_in_every_place(args: list[str], expecte
 
 
 @given(st.sampled_from(["force", "mirror", "delete", "prune", "force-with-lease"]), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_beginning_of_a_forcing_option_is_let_through(option: str, data: st.DataObject) -> None:
     end = data.draw(st.integers(1, len(option)))
     value = data.draw(st.sampled_from(["", "=x"]))

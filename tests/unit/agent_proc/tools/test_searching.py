@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.builtin_tools import Tool
+from helpers.counts import examples
 from procession.agent_proc.agent.record.tool_path import tool_path
 from procession.agent_proc.tools import searching, walking
 from procession.agent_proc.tools.confined import Root
@@ -180,7 +181,7 @@ _NAMES = st.lists(st.sampled_from(["a", "b", "ab", ".h"]), min_size=1, max_size=
 
 
 @given(st.lists(st.sampled_from(["a", "b", "*", "?", "a*", "**", ".*"]), min_size=1, max_size=5), _NAMES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_pattern_matches_as_the_regular_expression_it_stands_for(parts: list[str], names: list[str]) -> None:
     in_names = {"*": r"[^/.][^/]*", "?": r"[^/.]", "a*": r"a[^/]*", ".*": r"\.[^/]*"}
     expression = "".join(r"(?:[^/.][^/]*/)*" if part == "**" else in_names.get(part, part) + "/" for part in parts)

@@ -175,6 +175,7 @@ def test_damage_to_a_snapshot_is_found_and_the_one_before_it_is_taken(tmp_path: 
     store.close()
 
 
+@pytest.mark.slow
 # --- sizes --------------------------------------------------------------------------------------------------
 @pytest.mark.guarantee("R-64")
 @pytest.mark.parametrize("state_bytes", [10_000, 2 * MiB], ids=["a small state", "a large one"])
