@@ -28,6 +28,7 @@ def test_the_limits_page_is_in_step_with_the_bounds() -> None:
     assert (REPOSITORY / limits_page.PAGE_FILE).read_text(encoding="utf-8") == limits_page.render_page()
 
 
+@pytest.mark.slow
 def test_the_map_of_files_is_in_step_with_the_files() -> None:
     page = (REPOSITORY / file_map.PAGE_FILE).read_text(encoding="utf-8")
     assert page == file_map.render_page(page)

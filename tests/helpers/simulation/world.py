@@ -282,10 +282,10 @@ class World:
         rng = self.random
         self.begin_host()
         self.start_sessions(rng.randint(1, 3))
-        clients = rng.randint(1, 7)
+        clients = rng.randint(1, 6)
         self.clients_busy = clients
         for number in range(clients):
-            self.client(number, rng.randint(2, 9))
+            self.client(number, rng.randint(2, 8))
         self.engine.zygotes.refuses = rng.choice([0.0, 0.0, 0.1])
         self.faults(rng.randint(0, 10))
         self.loop.run_until(self.time.now + ACTIVE_S)

@@ -160,6 +160,7 @@ def test_between_the_chunks_of_a_message_no_frame_is_partial():
     assert not decoder.has_open_message
 
 
+@pytest.mark.slow
 def test_a_large_message_costs_no_more_a_byte_than_a_small_one():
     """Doubling the message must not quadruple the time, neither with small reads nor with chunks of one byte."""
 

@@ -48,6 +48,7 @@ agents = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.contract("2.1 converters")
 @given(records)
 def test_a_record_comes_back_as_it_went(record: dict[str, Any]) -> None:

@@ -37,9 +37,10 @@ from procession.host.storage.reserve import RESERVE_NAME
 from procession.host.storage.sqlite_store import DATABASE_NAME, SqliteStore
 from procession.ipc.core.errors import DiskFull, ProcessionError, StorageError
 
-pytestmark = pytest.mark.skipif(
-    bool(library_problem()), reason=library_problem() or "there is a libsqlite3 to put it in"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(library_problem()), reason=library_problem() or "there is a libsqlite3 to put it in"),
+]
 
 CUTS = 200
 WAIT_S = 20.0
