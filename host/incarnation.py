@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -72,6 +73,8 @@ class Incarnation:
         self._early_ready: Ready | None = None
         self._failure: tuple[ProcessionError, bool] | None = None  # it failed before anybody was there to be told
         self._fds_open = False
+        self._attempt = 0
+        """Which fork it is: what one that came to nothing still said is not to be heard by the next."""
         zygotes.fork(preload, self._make_fds, self._forked)
 
     # --- fork -----------------------------------------------------------------------------------------------
@@ -79,6 +82,7 @@ class Incarnation:
         """Make the descriptors, anew for every attempt; return what to send, and what of it to close then."""
         if self._fds_open:
             self._drop_fds()
+        self._attempt += 1
         self._early_ready = None
         self.fds = SessionFds.make()
         self._fds_open = True
@@ -105,7 +109,7 @@ class Incarnation:
         self._keeper.adopt(result.pid, result.pidfd)
         ready, self._early_ready = self._early_ready, None
         if ready is not None:
-            self._greeted(ready)
+            self._greeted(self._attempt, ready)
 
     def _fail(self, error: ProcessionError, zygote: bool) -> None:
         """There will be no process: tell the owner, or the one who adopts it."""
@@ -159,8 +163,8 @@ class Incarnation:
             self.fds.mail_w,
             connection,
             self._reactor,
-            self._messages,
-            self._lost,
+            partial(self._messages, self._attempt),
+            partial(self._lost, self._attempt),
             lock=lock,
             pending=self._pending,
         )
@@ -182,12 +186,12 @@ class Incarnation:
         return place
 
     # --- what comes -----------------------------------------------------------------------------------------
-    def _messages(self, messages: list[Any]) -> After | None:
+    def _messages(self, attempt: int, messages: list[Any]) -> After | None:
         """Take the greeting out; everything after it is the session's (the lock is held)."""
         first = messages[0]
         if type(first) is Ready:
             rest = messages[1:]
-            self._reactor.call_soon(lambda: self._greeted(first))
+            self._reactor.call_soon(lambda: self._greeted(attempt, first))
             if self.channel is not None and self._dispatch is not None:
                 self.channel.redirect(self._dispatch)  # it comes once: nothing more to take out
             if not rest:
@@ -196,13 +200,13 @@ class Incarnation:
         assert self._dispatch is not None
         return self._dispatch(messages)
 
-    def _greeted(self, ready: Ready) -> None:
+    def _greeted(self, attempt: int, ready: Ready) -> None:
         """Tell that it is ready. It may be quicker than its own birth record, which its keeper writes when it has time.
 
         Then what it says of its pid stands until the keeper says the same; nothing is ever signalled by that number.
         """
         assert self._owner is not None
-        if self.over:
+        if self.over or attempt != self._attempt:  # of one whose zygote died as it was born
             return
         if not self.forked:  # the zygote's answer may come later, and may be that we cannot hold the keeper
             self._early_ready = ready
@@ -212,11 +216,11 @@ class Incarnation:
             self._owner.born()
         self._owner.ready(ready)
 
-    def _lost(self, what: ProtocolBreach | str) -> None:
+    def _lost(self, attempt: int, what: ProtocolBreach | str) -> None:
         """The mailbox is at its end: a hint (the keeper tells the truth), unless the session broke the protocol."""
         if isinstance(what, ProtocolBreach):
             reason = what.reason
-            self._reactor.call_soon(lambda: self._breach(reason))
+            self._reactor.call_soon(lambda: self._breach(reason) if attempt == self._attempt else None)
 
     def _breach(self, reason: str) -> None:
         if self._owner is not None and not self.over:
